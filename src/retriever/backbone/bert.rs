@@ -1,0 +1,152 @@
+//! BERT (arXiv 1810.04805) as in Hugging Face `BertModel`: MiniLM, ColBERT's body, BEM.
+
+use candle_core::{IndexOp, Tensor};
+use candle_nn::Module;
+use serde::{Deserialize, Serialize};
+
+use super::LayerFeatures;
+use crate::retriever::error::Result;
+use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias, self_attention};
+use crate::retriever::weights::Weights;
+
+/// Fields of `config.json` that decide the computation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BertConfig {
+    /// Size of the vocabulary.
+    pub vocab_size: usize,
+    /// Width of every block.
+    pub hidden_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Width inside the feed-forward part.
+    pub intermediate_size: usize,
+    /// Longest input.
+    pub max_position_embeddings: usize,
+    /// Number of segment types: 2 as published, 3 in BEM.
+    #[serde(default = "two")]
+    pub type_vocab_size: usize,
+    /// Activation of the feed-forward part.
+    #[serde(default = "gelu")]
+    pub hidden_act: Activation,
+    /// Added to the variance in every LayerNorm.
+    #[serde(default = "bert_eps")]
+    pub layer_norm_eps: f64,
+}
+
+fn two() -> usize {
+    2
+}
+fn gelu() -> Activation {
+    Activation::Gelu
+}
+fn bert_eps() -> f64 {
+    1e-12
+}
+
+/// Tensor of published checkpoints that holds 0, 1, 2, … and is not read.
+pub const KNOWN_UNUSED: &[&str] = &["embeddings.position_ids"];
+
+/// The model: embeddings, blocks, pooler.
+#[derive(Debug)]
+pub struct Bert {
+    words: Tensor,
+    positions: Tensor,
+    types: Tensor,
+    norm: LayerNorm,
+    blocks: Vec<Block>,
+    pooler: Linear,
+}
+
+#[derive(Debug)]
+struct Block {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: LayerNorm,
+    heads: usize,
+    act: Activation,
+}
+
+impl Block {
+    fn load(c: &BertConfig, w: &Weights) -> Result<Self> {
+        let d = c.hidden_size;
+        let a = w.pp("attention");
+        Ok(Self {
+            query: Linear::load(&a.pp("self.query"), d, d)?,
+            key: Linear::load(&a.pp("self.key"), d, d)?,
+            value: Linear::load(&a.pp("self.value"), d, d)?,
+            attention_output: Linear::load(&a.pp("output.dense"), d, d)?,
+            attention_norm: LayerNorm::load(&a.pp("output.LayerNorm"), d, c.layer_norm_eps)?,
+            intermediate: Linear::load(&w.pp("intermediate.dense"), d, c.intermediate_size)?,
+            output: Linear::load(&w.pp("output.dense"), c.intermediate_size, d)?,
+            output_norm: LayerNorm::load(&w.pp("output.LayerNorm"), d, c.layer_norm_eps)?,
+            heads: c.num_attention_heads,
+            act: c.hidden_act,
+        })
+    }
+
+    fn forward(&self, xs: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        let (q, k, v) = (self.query.forward(xs)?, self.key.forward(xs)?, self.value.forward(xs)?);
+        let attended = self.attention_output.forward(&self_attention(&q, &k, &v, self.heads, Some(bias))?)?;
+        let xs = self.attention_norm.forward(&(xs + attended)?)?;
+        let inner = self.act.forward(&self.intermediate.forward(&xs)?)?;
+        Ok(self.output_norm.forward(&(&xs + self.output.forward(&inner)?)?)?)
+    }
+}
+
+impl Bert {
+    /// Takes the tensors of a `BertModel` below `w`'s prefix.
+    pub fn load(c: &BertConfig, w: &Weights) -> Result<Self> {
+        let e = w.pp("embeddings");
+        let d = c.hidden_size;
+        let blocks = (0..c.num_hidden_layers).map(|i| Block::load(c, &w.pp(format!("encoder.layer.{i}"))));
+        Ok(Self {
+            words: e.get("word_embeddings.weight", (c.vocab_size, d))?,
+            positions: e.get("position_embeddings.weight", (c.max_position_embeddings, d))?,
+            types: e.get("token_type_embeddings.weight", (c.type_vocab_size, d))?,
+            norm: LayerNorm::load(&e.pp("LayerNorm"), d, c.layer_norm_eps)?,
+            blocks: blocks.collect::<Result<_>>()?,
+            pooler: Linear::load(&w.pp("pooler.dense"), d, d)?,
+        })
+    }
+
+    /// Output of the embedding layer, `[B, N, D]`.
+    pub fn embed(&self, input_ids: &Tensor, token_types: Option<&Tensor>) -> Result<Tensor> {
+        let (b, n) = input_ids.dims2()?;
+        let dim = self.words.dim(1)?;
+        let words = self.words.index_select(&input_ids.flatten_all()?, 0)?.reshape((b, n, dim))?;
+        let types = match token_types {
+            Some(types) => self.types.index_select(&types.flatten_all()?, 0)?.reshape((b, n, dim))?,
+            None => self.types.i(0)?.broadcast_as((b, n, dim))?,
+        };
+        let xs = (words + types)?.broadcast_add(&self.positions.narrow(0, 0, n)?)?;
+        Ok(self.norm.forward(&xs)?)
+    }
+
+    /// `input_ids`, `token_types`, `attention_mask`: `[B, N]`. `pooled` is `tanh(W last[CLS] + b)`.
+    pub fn forward(
+        &self,
+        input_ids: &Tensor,
+        token_types: Option<&Tensor>,
+        attention_mask: &Tensor,
+        layers: &[usize],
+    ) -> Result<LayerFeatures> {
+        let mut xs = self.embed(input_ids, token_types)?;
+        let bias = padding_bias(attention_mask)?.unsqueeze(1)?.unsqueeze(1)?; // [B, 1, 1, N]
+        let mut sampled = Vec::with_capacity(layers.len());
+        for (index, block) in self.blocks.iter().enumerate() {
+            xs = block.forward(&xs, &bias)?;
+            if layers.contains(&index) {
+                sampled.push(xs.clone());
+            }
+        }
+        let pooled = self.pooler.forward(&xs.i((.., 0))?)?.tanh()?;
+        Ok(LayerFeatures { layers: sampled, pooled })
+    }
+}

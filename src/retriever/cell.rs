@@ -1,0 +1,158 @@
+//! The recurrent cell (ReT-2, arXiv 2509.08897, section 3; ReT, arXiv 2503.01980): one step per sampled layer, fusing
+//! that layer of both towers into a state through attention and element-wise gates.
+
+use candle_core::{DType, Tensor};
+use candle_nn::ops::sigmoid;
+
+use super::error::Result;
+use super::layers::{LayerNorm, Linear, softmax};
+use super::weights::Weights;
+
+const EPS: f64 = 1e-5;
+
+/// One modality's tokens of one sampled layer, already brought to the model's width.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// `[B, N, H]`.
+    pub xs: Tensor,
+    /// What is added to attention scores, `[B, N]`; `None` where every token counts.
+    pub padding: Option<Tensor>,
+}
+
+/// Gates and state of one step, for looking inside. An absent modality's input gate is zero.
+#[derive(Debug, Clone)]
+pub struct StepTrace {
+    /// Input gate of the text, `[B, n, H]`.
+    pub text_input: Tensor,
+    /// Input gate of the picture, `[B, n, H]`.
+    pub vision_input: Tensor,
+    /// Forget gate, `[B, n, H]`.
+    pub forget: Tensor,
+    /// State after the step, `[B, n, H]`.
+    pub state: Tensor,
+}
+
+/// Bias-free multi-head attention of the state over one modality's tokens, with the norm in front of keys and values.
+///
+/// Keys and values are linear in the tokens and there are few queries, so the projections are applied to the query and
+/// to the weighted sum instead of to every token: the same numbers, at `n * heads` products a token instead of `2 H`.
+#[derive(Debug)]
+struct CrossAttention {
+    norm: LayerNorm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    heads: usize,
+}
+
+impl CrossAttention {
+    fn load(w: &Weights, modality: &str, dim: usize, heads: usize) -> Result<Self> {
+        let a = w.pp(format!("{modality}_attn"));
+        Ok(Self {
+            norm: LayerNorm::load(&w.pp(format!("{modality}_norm")), dim, EPS)?,
+            q: Linear::load_no_bias(&a.pp("q_proj"), dim, dim)?,
+            k: Linear::load_no_bias(&a.pp("k_proj"), dim, dim)?,
+            v: Linear::load_no_bias(&a.pp("v_proj"), dim, dim)?,
+            out: Linear::load_no_bias(&a.pp("out_proj"), dim, dim)?,
+            heads,
+        })
+    }
+
+    /// Queries `[B, n, H]` over tokens `[B, N, H]`, to `[B, n, H]`.
+    fn forward(&self, queries: &Tensor, tokens: &Tokens) -> Result<Tensor> {
+        let (b, n, dim) = queries.dims3()?;
+        let (heads, head_dim) = (self.heads, dim / self.heads);
+        let rows = b * n;
+        let scale = (head_dim as f64).powf(-0.5);
+        // Per head: q_h W_k,h, [heads, B n, d] x [heads, d, H].
+        let q = (self.q.forward(queries)? * scale)?.reshape((rows, heads, head_dim))?.transpose(0, 1)?.contiguous()?;
+        let keys = self.k.weight().reshape((heads, head_dim, dim))?;
+        let absorbed = q.matmul(&keys)?; // [heads, B n, H]
+        // norm(x) = x^ w + b: the scale goes to the query, and the shift adds the same to every token's score, which a
+        // softmax does not see.
+        let absorbed = absorbed.broadcast_mul(&self.norm.weight)?;
+        let absorbed = absorbed.reshape((heads, b, n, dim))?.permute((1, 0, 2, 3))?.contiguous()?;
+        let absorbed = absorbed.reshape((b, heads * n, dim))?;
+        let xs = self.norm.standardise(&tokens.xs)?; // [B, N, H]
+        let scores = absorbed.matmul(&xs.t()?)?; // [B, heads n, N]
+        let scores = match &tokens.padding {
+            Some(padding) => scores.broadcast_add(&padding.unsqueeze(1)?)?,
+            None => scores,
+        };
+        let mixed = softmax(&scores)?.matmul(&xs)?; // [B, heads n, H]
+        let mixed = mixed.broadcast_mul(&self.norm.weight)?.broadcast_add(&self.norm.bias)?;
+        let mixed = mixed.reshape((b, heads, n, dim))?.permute((1, 0, 2, 3))?.contiguous()?.reshape((heads, rows, dim))?;
+        let values = self.v.weight().reshape((heads, head_dim, dim))?.transpose(1, 2)?.contiguous()?;
+        let out = mixed.matmul(&values)?; // [heads, B n, d]
+        let out = out.transpose(0, 1)?.contiguous()?.reshape((b, n, dim))?;
+        Ok(self.out.forward(&out)?)
+    }
+}
+
+/// The gates of one modality.
+#[derive(Debug)]
+struct Gates {
+    input: Linear,
+    forget: Linear,
+}
+
+/// The cell.
+#[derive(Debug)]
+pub struct Cell {
+    state_norm: LayerNorm,
+    text_attention: CrossAttention,
+    vision_attention: CrossAttention,
+    text_gates: Gates,
+    vision_gates: Gates,
+    mlp_norm: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+}
+
+impl Cell {
+    /// Takes the tensors below `cell`.
+    pub fn load(w: &Weights, dim: usize, heads: usize) -> Result<Self> {
+        let gates = |modality: &str| -> Result<Gates> {
+            Ok(Gates {
+                input: Linear::load(&w.pp(format!("{modality}_input_gate")), dim, dim)?,
+                forget: Linear::load(&w.pp(format!("{modality}_forget_gate")), dim, dim)?,
+            })
+        };
+        Ok(Self {
+            state_norm: LayerNorm::load(&w.pp("state_norm"), dim, EPS)?,
+            text_attention: CrossAttention::load(w, "text", dim, heads)?,
+            vision_attention: CrossAttention::load(w, "vision", dim, heads)?,
+            text_gates: gates("text")?,
+            vision_gates: gates("vision")?,
+            mlp_norm: LayerNorm::load(&w.pp("mlp_norm"), dim, EPS)?,
+            fc1: Linear::load(&w.pp("mlp.fc1"), dim, 4 * dim)?,
+            fc2: Linear::load(&w.pp("mlp.fc2"), 4 * dim, dim)?,
+        })
+    }
+
+    /// One step: state `[B, n, H]` and a layer of each modality that is present, to the next state.
+    ///
+    /// A modality that is absent adds nothing, its gates' biases included, exactly as if it were masked.
+    pub fn step(&self, state: &Tensor, text: Option<&Tokens>, vision: Option<&Tokens>) -> Result<StepTrace> {
+        let queries = self.state_norm.forward(state)?;
+        let zeros = || state.zeros_like();
+        let mut forget = Tensor::zeros(state.dims(), DType::F32, state.device())?;
+        let mut taken = zeros()?;
+        let mut inputs = [zeros()?, zeros()?];
+        let towers = [(&self.text_attention, &self.text_gates, text), (&self.vision_attention, &self.vision_gates, vision)];
+        for ((attention, gates, tokens), input) in towers.into_iter().zip(&mut inputs) {
+            let Some(tokens) = tokens else { continue };
+            let z = attention.forward(&queries, tokens)?;
+            *input = sigmoid(&gates.input.forward(&z)?)?;
+            forget = (forget + gates.forget.forward(&z)?)?;
+            taken = (taken + (&*input * z)?)?;
+        }
+        let forget = sigmoid(&forget)?;
+        let mixed = ((&forget * state)? + taken)?;
+        let inner = self.fc1.forward(&self.mlp_norm.forward(&mixed)?)?.gelu_erf()?;
+        let state = (&mixed + self.fc2.forward(&inner)?)?;
+        let [text_input, vision_input] = inputs;
+        Ok(StepTrace { text_input, vision_input, forget, state })
+    }
+}

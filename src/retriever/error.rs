@@ -1,0 +1,54 @@
+//! What can go wrong in the retriever.
+
+use std::path::PathBuf;
+
+use super::picture::PictureError;
+
+/// Any failure of the retriever; each names the file or the item.
+#[derive(Debug, thiserror::Error)]
+pub enum RetrieverError {
+    /// A file is missing or cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's or parser's reason.
+        reason: String,
+    },
+    /// Tensors do not fit the configuration.
+    #[error("weights {origin} do not fit the model: {details}")]
+    Weights {
+        /// File or files of the weights.
+        origin: String,
+        /// The names: missing, unused, mis-shaped, not finite.
+        details: String,
+    },
+    /// The architecture description is unusable.
+    #[error("retriever config {path}: `{key}`: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The key at fault.
+        key: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A picture cannot be used.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// Text cannot be tokenised.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// Neither text nor picture.
+    #[error("an item has neither a text nor a picture; give at least one")]
+    EmptyItem,
+    /// The tensor library failed.
+    #[error("tensor engine: {0}")]
+    Engine(#[from] candle_core::Error),
+    /// The model's thread is gone.
+    #[error("the retriever's thread has stopped; see the log for its last error")]
+    Stopped,
+}
+
+/// Shorthand of this room.
+pub type Result<T, E = RetrieverError> = std::result::Result<T, E>;
