@@ -59,6 +59,7 @@ pub(super) fn fill(
             filler.save()?;
         }
     }
+    watch(BuildEvent::Progress { stage: Stage::Embed, done: total, total: Some(total) });
     filler.check_not_empty()
 }
 

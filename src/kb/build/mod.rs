@@ -143,6 +143,7 @@ pub fn build(
 ) -> Result<Report, KbError> {
     let start = Instant::now();
     let place = Place::new(&options.root, &options.name)?;
+    options.engine.check()?;
     fs_err::create_dir_all(place.builds())?;
     let _lock = DirLock::acquire(&place.dir())?;
     let key = Key {
@@ -252,7 +253,6 @@ fn resume(
                         job = Some(opened);
                         continue;
                     }
-                    Err(StoreError::NoEngine) => return Err(StoreError::NoEngine.into()),
                     Err(e) => why = format!("{e}"),
                 }
             }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::io::IoError;
+use crate::kb::store::flat::FAIL_IN;
 use crate::kb::{Document, EmbedText, KnowledgeBase, source};
 
 const ENGINES: &[Engine] = &[
@@ -384,4 +385,65 @@ fn a_killed_build_is_finished_by_the_next() {
         KnowledgeBase::verify(&options.root, "ruins", |_| {}).unwrap();
         assert_eq!(Place::new(&options.root, "ruins").unwrap().numbers().unwrap().len(), 1, "{crash}");
     }
+}
+
+#[test]
+fn a_build_killed_at_any_time_is_finished_by_the_next() {
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = world(dir.path(), 200);
+        let whole = built(&options(&dir.path().join("a"), *engine), &spec).manifest;
+        let mut killed_in_work = 0;
+        for wait in [2, 10, 20, 30, 45, 60, 80, 120] {
+            let mut process = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "kb::build::tests::killed_process"])
+                .env("CICERONE_TEST_KILLED_DIR", dir.path())
+                .env("CICERONE_TEST_KILLED_ENGINE", serde_json::to_value(engine).unwrap().as_str().unwrap())
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            process.kill().unwrap();
+            killed_in_work += usize::from(!process.wait().unwrap().success());
+        }
+        assert!(killed_in_work > 0);
+        let report = built(&options(&dir.path().join("b"), *engine), &spec);
+        assert_eq!(report.manifest.content_hash, whole.content_hash);
+        assert_eq!(report.manifest.counts, whole.counts);
+        KnowledgeBase::verify(&dir.path().join("b"), "ruins", |_| {}).unwrap();
+    }
+}
+
+#[test]
+fn whichever_call_of_the_engine_fails_the_next_build_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = world(dir.path(), 30);
+    let whole = built(&options(&dir.path().join("a"), Engine::Flat), &spec).manifest;
+    for calls in 0.. {
+        let options = options(&dir.path().join(format!("b{calls}")), Engine::Flat);
+        FAIL_IN.set(Some(calls));
+        let (first, _) = run(&options, &spec, &Toy::new("f"));
+        let opened = KnowledgeBase::open(&options.root, "ruins", Some("f"));
+        FAIL_IN.set(None);
+        let done = first.is_ok();
+        assert_eq!(done, options.root.join("ruins/current").exists(), "call {calls}");
+        if let Ok(base) = opened {
+            assert!(done && base.manifest().counts == whole.counts, "call {calls}");
+        }
+        let report = built(&options, &spec);
+        assert_eq!((report.manifest.content_hash, report.manifest.counts), (whole.content_hash.clone(), whole.counts));
+        if done {
+            assert!(calls > 20, "the build makes more calls than {calls}");
+            break;
+        }
+    }
+}
+
+#[cfg(feature = "edge")]
+#[test]
+fn every_engine_holds_the_same_bit_by_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = world(dir.path(), 30);
+    let hash = |engine, root| built(&options(&dir.path().join(root), engine), &spec).manifest.content_hash;
+    assert_eq!(hash(Engine::Flat, "a"), hash(Engine::Edge, "b"));
 }

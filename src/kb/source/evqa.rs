@@ -74,7 +74,8 @@ impl Iterator for EvqaJsonl {
                     return Some(Err(self.malformed(position, reason)));
                 }
                 Ok(Some(Line::Whole(position))) => {
-                    let line = self.buffer.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.buffer);
+                    let mark: &[u8] = if position.line == 1 { b"\xef\xbb\xbf" } else { b"" };
+                    let line = self.buffer.strip_prefix(mark).unwrap_or(&self.buffer);
                     if line.iter().all(u8::is_ascii_whitespace) {
                         continue;
                     }
@@ -145,6 +146,7 @@ fn parse(line: &[u8]) -> Result<Article, String> {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SCUPI: &str = r#"{"title":"Scupi","url":"https://en.wikipedia.org/wiki/Scupi","section_titles":["Scupi","History"],"section_texts":["A site.","Old."],"image":"images/scupi.png","image_urls":[]}"#;
 
@@ -219,5 +221,28 @@ mod tests {
         assert!(missing.contains("nowhere/kb.jsonl"), "{missing}");
         let kind = super::super::open("parquet:kb.jsonl").err().unwrap().to_string();
         assert!(kind.contains("\"parquet\"") && kind.contains("expected `evqa:PATH`"), "{kind}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_one_item_a_line_and_the_same_rest_behind_each(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), any::<u8>()], 0..60)
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut source = source(dir.path(), &bytes);
+            let place = |item: Result<(Position, Article), SourceError>| match item {
+                Ok((position, _)) | Err(SourceError::Malformed(Malformed { position, .. })) => position,
+                Err(e) => panic!("{e}"),
+            };
+            let all: Vec<Position> = source.by_ref().map(place).collect();
+            let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+            let lines = text.split(|b| *b == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace));
+            prop_assert_eq!(all.len(), lines.count());
+            for (n, position) in all.iter().enumerate() {
+                source.resume_after(*position).unwrap();
+                let rest: Vec<Position> = source.by_ref().map(place).collect();
+                prop_assert_eq!(&rest, &all[n + 1..]);
+            }
+        }
     }
 }

@@ -13,10 +13,11 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use qdrant_edge::{
-    CountRequest, Distance, EdgeConfig, EdgeConfigBuilder, EdgeShard, EdgeShardRead, EdgeVectorParams, NamedQuery,
-    OperationResult, Payload, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum,
+    CountRequest, Distance, EdgeConfig, EdgeConfigBuilder, EdgeShard, EdgeVectorParams, NamedQuery, OperationResult,
+    Payload, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum,
     QueryRequestBuilder, RetrieveRequest, ScoringQuery, ScrollRequestBuilder, SearchParams, UpdateOperation,
     VectorInternal, VectorStructInternal, WAL_PATH, WithPayloadInterface, WithVector,
 };
@@ -45,6 +46,8 @@ pub struct EdgeStore {
     shard: EdgeShard,
     dir: PathBuf,
     dim: usize,
+    /// Whether every point is compared: decided at the first search, after which nothing is stored.
+    exact: OnceLock<bool>,
 }
 
 impl EdgeStore {
@@ -59,7 +62,7 @@ impl EdgeStore {
             .wal_enabled(true)
             .build();
         let shard = guarded("create a store", || EdgeShard::new(dir, config))?;
-        Ok(Self { shard, dir: dir.to_owned(), dim })
+        Ok(Self { shard, dir: dir.to_owned(), dim, exact: OnceLock::new() })
     }
 
     /// Loads the shard in `dir`. A log that was not worked off is replayed.
@@ -78,7 +81,7 @@ impl EdgeStore {
             let reason = format!("vectors of {found} numbers, expected {dim}");
             return Err(StoreError::Engine { what: "load the store", reason });
         }
-        Ok(Self { shard, dir: dir.to_owned(), dim })
+        Ok(Self { shard, dir: dir.to_owned(), dim, exact: OnceLock::new() })
     }
 }
 
@@ -105,7 +108,13 @@ impl Store for EdgeStore {
     }
 
     fn search(&self, vector: &[f32], k: usize) -> Result<Vec<(Record, f32)>, StoreError> {
-        let exact = self.count()? <= EXACT_UP_TO;
+        let exact = match self.exact.get() {
+            Some(exact) => *exact,
+            None => {
+                let few = self.count()? <= EXACT_UP_TO;
+                *self.exact.get_or_init(|| few)
+            }
+        };
         let params = SearchParams { hnsw_ef: Some(WALK.max(k)), exact, ..SearchParams::default() };
         let query = NamedQuery::new(VectorInternal::Dense(vector.to_vec()), VECTOR);
         let request = QueryRequestBuilder::new(k)
@@ -153,7 +162,7 @@ impl Store for EdgeStore {
 
     fn seal(self: Box<Self>) -> Result<(), StoreError> {
         self.flush()?;
-        let Self { shard, dir, dim: _ } = *self;
+        let Self { shard, dir, .. } = *self;
         // Dropping flushes once more and joins the engine's threads.
         guarded("close the store", || {
             drop(shard);

@@ -72,6 +72,14 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Sees that this build has the engine.
+    ///
+    /// # Errors
+    /// [`StoreError::NoEngine`].
+    pub fn check(self) -> Result<(), StoreError> {
+        if self == Self::Edge && cfg!(not(feature = "edge")) { Err(StoreError::NoEngine) } else { Ok(()) }
+    }
+
     /// Makes an empty store in `dir`, which must not exist.
     ///
     /// # Errors
