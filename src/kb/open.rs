@@ -62,7 +62,7 @@ impl KnowledgeBase {
         }
         let damaged = |reason| place.damaged(&dir, reason, Some(&manifest));
         let lock = DirLock::acquire(&dir)?;
-        manifest.check_sizes(&dir).map_err(damaged)?;
+        manifest.check(&dir).map_err(damaged)?;
         let (store, count) = open_counted(&manifest, &dir).map_err(|e| match e {
             StoreError::NoEngine => e.into(),
             e => damaged(e.to_string()),
@@ -73,8 +73,8 @@ impl KnowledgeBase {
         Ok(Self { store, manifest, dir, _lock: lock })
     }
 
-    /// Compares every file's hash with the manifest, then opens it: finds damage that [`KnowledgeBase::open`] cannot
-    /// see. `seen` is told the bytes read so far.
+    /// Compares every file's hash with the manifest, then opens it: finds what [`KnowledgeBase::open`] does not look
+    /// for, a changed byte in a large file. `seen` is told the bytes read so far.
     ///
     /// # Errors
     /// As [`KnowledgeBase::open`].

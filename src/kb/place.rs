@@ -143,7 +143,7 @@ pub struct Status {
     pub dir: Option<PathBuf>,
     /// Manifest of the build in use.
     pub manifest: Option<Manifest>,
-    /// Bytes of its index.
+    /// Bytes that its index takes on disk (the engine's files have holes).
     pub bytes: u64,
     /// Why the build in use cannot be opened: files missing or of another size.
     pub damage: Option<String>,
@@ -213,7 +213,7 @@ fn status_of(place: &Place) -> Result<Status, KbError> {
             match Manifest::read(&dir) {
                 Ok(Some(manifest)) => {
                     status.damage = manifest.check_sizes(&dir).err();
-                    status.bytes = manifest.files.iter().map(|f| f.size).sum();
+                    status.bytes = manifest.files.iter().map(|f| on_disk(&dir.join(&f.path), f.size)).sum();
                     status.manifest = Some(manifest);
                 }
                 Ok(None) => status.damage = Some(format!("{} holds no manifest", dir.display())),
@@ -234,6 +234,17 @@ fn status_of(place: &Place) -> Result<Status, KbError> {
         }
     }
     Ok(status)
+}
+
+#[cfg(unix)]
+fn on_disk(path: &Path, size: u64) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs_err::metadata(path).map_or(size, |meta| meta.blocks() * 512)
+}
+
+#[cfg(not(unix))]
+fn on_disk(_: &Path, size: u64) -> u64 {
+    size
 }
 
 #[cfg(test)]

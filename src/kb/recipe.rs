@@ -74,11 +74,7 @@ impl Recipe {
                 let summary = article.sections.first().map_or("", |s| s.text.trim());
                 let summary: String = summary.chars().take(self.summary_chars).collect();
                 let summary = summary.trim_end();
-                Some(if summary.is_empty() {
-                    article.title.clone()
-                } else {
-                    format!("{}. {summary}", article.title)
-                })
+                Some(if summary.is_empty() { article.title.clone() } else { format!("{}. {summary}", article.title) })
             }
         }
     }

@@ -89,8 +89,8 @@ impl Checkpoint {
     /// Writes it into `dir`, whole or not at all.
     pub(super) fn write(&self, dir: &Path) -> Result<(), KbError> {
         let path = dir.join(CHECKPOINT);
-        let bytes = serde_json::to_vec(self)
-            .map_err(|e| io::IoError::Encode { path: path.clone(), reason: e.to_string() })?;
+        let bytes =
+            serde_json::to_vec(self).map_err(|e| io::IoError::Encode { path: path.clone(), reason: e.to_string() })?;
         Ok(io::write_atomic(&path, &bytes)?)
     }
 }

@@ -81,8 +81,7 @@ impl<'a> Filler<'a> {
     ) -> Result<Self, KbError> {
         let quarantine_path = job.dir.join(QUARANTINE);
         // What was written behind the checkpoint will be written again.
-        let file =
-            fs_err::OpenOptions::new().create(true).write(true).truncate(false).open(&quarantine_path)?;
+        let file = fs_err::OpenOptions::new().create(true).write(true).truncate(false).open(&quarantine_path)?;
         file.set_len(job.checkpoint.quarantine_bytes)?;
         drop(file);
         let quarantine = JsonlWriter::open(&quarantine_path)?;

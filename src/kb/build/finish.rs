@@ -34,8 +34,7 @@ pub(super) fn finish(
     // What counts is what a later reader will find, so it is read from disk again.
     let store = key.engine.open(&dir.join(INDEX), key.dim)?;
     expect(store.count()?, counts.articles)?;
-    let content_hash =
-        content_hash(store.as_ref(), |done| progress(Stage::Verify, done, Some(counts.articles)))?;
+    let content_hash = content_hash(store.as_ref(), |done| progress(Stage::Verify, done, Some(counts.articles)))?;
     store.seal()?;
     let files = list_files(&dir, INDEX, |done| progress(Stage::Hash, done, None))?;
 

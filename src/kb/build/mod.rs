@@ -216,7 +216,7 @@ fn finished(place: &Place, key: &Key) -> Result<Option<(u32, Manifest)>, KbError
         let dir = place.build(number);
         if let Ok(Some(manifest)) = Manifest::read(&dir)
             && Key::of(&manifest) == *key
-            && manifest.check_sizes(&dir).is_ok()
+            && manifest.check(&dir).is_ok()
         {
             return Ok(Some((number, manifest)));
         }

@@ -108,11 +108,7 @@ impl Source for EvqaJsonl {
 
     fn check_unchanged(&self) -> Result<(), SourceError> {
         let now = Stamp::of(&self.identity.path).map_err(|e| self.read_error(e))?;
-        if now == *self.lines.stamp() {
-            Ok(())
-        } else {
-            Err(SourceError::Changed { path: self.identity.path.clone() })
-        }
+        if now == *self.lines.stamp() { Ok(()) } else { Err(SourceError::Changed { path: self.identity.path.clone() }) }
     }
 }
 

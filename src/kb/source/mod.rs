@@ -86,7 +86,9 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// No reader of that name.
-    #[error("unknown kind of source {found:?} in {given:?}; expected `evqa:PATH` (Encyclopedic-VQA articles, one JSON object a line)")]
+    #[error(
+        "unknown kind of source {found:?} in {given:?}; expected `evqa:PATH` (Encyclopedic-VQA articles, one JSON object a line)"
+    )]
     Kind {
         /// The kind found.
         found: String,

@@ -17,9 +17,9 @@ use std::sync::OnceLock;
 
 use qdrant_edge::{
     CountRequest, Distance, EdgeConfig, EdgeConfigBuilder, EdgeShard, EdgeVectorParams, NamedQuery, OperationResult,
-    Payload, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum,
-    QueryRequestBuilder, RetrieveRequest, ScoringQuery, ScrollRequestBuilder, SearchParams, UpdateOperation,
-    VectorInternal, VectorStructInternal, WAL_PATH, WithPayloadInterface, WithVector,
+    Payload, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum, QueryRequestBuilder,
+    RetrieveRequest, ScoringQuery, ScrollRequestBuilder, SearchParams, UpdateOperation, VectorInternal,
+    VectorStructInternal, WAL_PATH, WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
