@@ -1,10 +1,39 @@
 //! Knowledge bases: articles made searchable, whole or not there.
+//!
+//! A knowledge base lives in `<root>/<name>/` (see [`place`]). A build writes a directory of its own, describes it in
+//! a [`Manifest`] as its last act, and then replaces one pointer file: whoever opens the name finds the old base or
+//! the new one, whatever happened in between. A build that was cut off goes on where it stood.
+//!
+//! | noun | promise |
+//! | --- | --- |
+//! | [`source`] | articles out of a file, one at a time; what cannot be read names its line |
+//! | [`store`] | the engine: points with vectors and payload, exactly counted |
+//! | [`mod@build`] | source and embedder become a knowledge base, interrupted and resumed at will |
+//! | [`manifest`] | what a finished base is made of, and how to see that it is whole |
+//! | [`open`] | a finished base, opened under one retriever and searched |
+//!
+//! Everything here blocks: from asynchronous code call it through `spawn_blocking`.
 
 pub mod article;
+pub mod build;
+pub mod error;
+pub mod manifest;
+pub mod open;
+pub mod place;
+pub mod recipe;
+pub mod source;
+pub mod store;
 
 use std::path::PathBuf;
 
 pub use article::{Article, Section};
+pub use build::{BuildEvent, BuildOptions, Outcome, Report, Stage, build};
+pub use error::KbError;
+pub use manifest::{Counts, Manifest};
+pub use open::KnowledgeBase;
+pub use place::{InProgress, Status, list, status};
+pub use recipe::{EmbedText, Recipe};
+pub use source::{Malformed, Position, Source};
 
 /// What a knowledge base needs of a retriever, and all that it knows of one.
 ///

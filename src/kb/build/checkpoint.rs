@@ -1,0 +1,96 @@
+//! `checkpoint.json`: how far a build has got, written after what it claims is durable.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::io;
+use crate::kb::manifest::FORMAT;
+use crate::kb::store::Engine;
+use crate::kb::{Counts, KbError, Manifest, Position, Recipe};
+
+/// File name in the directory of a build.
+pub const CHECKPOINT: &str = "checkpoint.json";
+
+/// How far a build has got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// What is being built.
+    pub key: Key,
+    /// Everything up to here is in the store, durably.
+    pub position: Position,
+    /// What that is.
+    pub counts: Counts,
+    /// Length of the quarantine file at that point.
+    pub quarantine_bytes: u64,
+    /// Whether the source has been read to its end.
+    pub complete: bool,
+}
+
+/// What decides the content of a knowledge base. A build is resumed, and a finished one taken as it is, only under an
+/// equal key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Format of what is written.
+    pub format: u32,
+    /// Hash of the source's bytes.
+    pub source_hash: String,
+    /// The retriever.
+    pub fingerprint: String,
+    /// Length of a vector.
+    pub dim: usize,
+    /// What is embedded.
+    pub recipe: Recipe,
+    /// What holds it.
+    pub engine: Engine,
+}
+
+impl Key {
+    /// The key that `manifest` was built under.
+    pub(super) fn of(manifest: &Manifest) -> Self {
+        Self {
+            format: manifest.format,
+            source_hash: manifest.source.hash.clone(),
+            fingerprint: manifest.fingerprint.clone(),
+            dim: manifest.dim,
+            recipe: manifest.recipe.clone(),
+            engine: manifest.engine,
+        }
+    }
+
+    /// What differs from `old`, in words; empty for an equal key.
+    pub(super) fn differences(&self, old: &Self) -> String {
+        let parts = [
+            (self.format != old.format, "the format"),
+            (self.source_hash != old.source_hash, "the source"),
+            (self.fingerprint != old.fingerprint || self.dim != old.dim, "the retriever"),
+            (self.recipe != old.recipe, "the options"),
+            (self.engine != old.engine, "the engine"),
+        ];
+        let changed: Vec<&str> = parts.iter().filter(|(differs, _)| *differs).map(|(_, name)| *name).collect();
+        changed.join(" and ")
+    }
+}
+
+impl Checkpoint {
+    /// The beginning of a build.
+    pub(super) fn new(key: Key) -> Self {
+        let (position, counts) = (Position::default(), Counts::default());
+        Self { key, position, counts, quarantine_bytes: 0, complete: false }
+    }
+
+    /// The checkpoint in `dir`; `None` where there is none that can be read.
+    #[must_use]
+    pub fn read(dir: &Path) -> Option<Self> {
+        let checkpoint: Self = serde_json::from_slice(&fs_err::read(dir.join(CHECKPOINT)).ok()?).ok()?;
+        (checkpoint.key.format == FORMAT).then_some(checkpoint)
+    }
+
+    /// Writes it into `dir`, whole or not at all.
+    pub(super) fn write(&self, dir: &Path) -> Result<(), KbError> {
+        let path = dir.join(CHECKPOINT);
+        let bytes =
+            serde_json::to_vec(self).map_err(|e| io::IoError::Encode { path: path.clone(), reason: e.to_string() })?;
+        Ok(io::write_atomic(&path, &bytes)?)
+    }
+}

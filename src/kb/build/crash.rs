@@ -1,0 +1,42 @@
+//! Crash points, for tests: `CICERONE_CRASH_AT=POINT` (or `POINT:N` for the N-th time it is met) makes a build abort
+//! there, as a killed process would: no destructor runs, nothing is flushed.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Name of the variable, read once.
+pub const VARIABLE: &str = "CICERONE_CRASH_AT";
+
+/// All points, in the order in which a build meets them.
+pub const POINTS: [&str; 10] = [
+    "after-create",
+    "in-upsert",
+    "before-checkpoint",
+    "after-checkpoint",
+    "before-index",
+    "after-index",
+    "after-seal",
+    "before-manifest",
+    "before-swap",
+    "after-swap",
+];
+
+/// Aborts where the variable names `point`.
+pub(super) fn at(point: &str) {
+    static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static MET: AtomicU32 = AtomicU32::new(0);
+    debug_assert!(POINTS.contains(&point));
+    let wanted = WANTED.get_or_init(|| {
+        let value = std::env::var(VARIABLE).ok()?;
+        Some(match value.split_once(':') {
+            Some((name, count)) => (name.to_owned(), count.parse().unwrap_or(1)),
+            None => (value, 1),
+        })
+    });
+    if let Some((name, count)) = wanted
+        && name == point
+        && MET.fetch_add(1, Ordering::SeqCst) + 1 == *count
+    {
+        std::process::abort();
+    }
+}

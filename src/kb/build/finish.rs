@@ -1,0 +1,97 @@
+//! The end of a build: index, seal, read back, hash, manifest, pointer, and away with what is old.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::checkpoint::CHECKPOINT;
+use super::{BuildEvent, INDEX, Job, Stage, crash};
+use crate::io::{DirLock, IoError};
+use crate::kb::manifest::{FORMAT, list_files};
+use crate::kb::place::Place;
+use crate::kb::store::content_hash;
+use crate::kb::{KbError, Manifest, Source};
+
+/// Makes a filled job a finished build.
+pub(super) fn finish(
+    job: Job,
+    place: &Place,
+    source: &dyn Source,
+    watch: &mut dyn FnMut(BuildEvent),
+) -> Result<Manifest, KbError> {
+    let Job { number: _, dir, store, checkpoint } = job;
+    let (key, counts) = (checkpoint.key, checkpoint.counts);
+    let mut progress = |stage, done, total| watch(BuildEvent::Progress { stage, done, total });
+    source.check_unchanged()?;
+    let expect = |found, expected| if found == expected { Ok(()) } else { Err(KbError::Count { found, expected }) };
+    expect(store.count()?, counts.articles)?;
+
+    progress(Stage::Index, 0, None);
+    crash::at("before-index");
+    store.optimize()?;
+    crash::at("after-index");
+    store.seal()?;
+    crash::at("after-seal");
+
+    // What counts is what a later reader will find, so it is read from disk again.
+    let store = key.engine.open(&dir.join(INDEX), key.dim)?;
+    expect(store.count()?, counts.articles)?;
+    let content_hash = content_hash(store.as_ref(), |done| progress(Stage::Verify, done, Some(counts.articles)))?;
+    store.seal()?;
+    let files = list_files(&dir, INDEX, |done| progress(Stage::Hash, done, None))?;
+
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let manifest = Manifest {
+        format: FORMAT,
+        name: place.name().to_owned(),
+        source: source.identity().clone(),
+        picture_root: source.picture_root().to_owned(),
+        fingerprint: key.fingerprint,
+        dim: key.dim,
+        distance: "dot".to_owned(),
+        engine: key.engine,
+        recipe: key.recipe,
+        counts,
+        content_hash,
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        created_unix_s: created.as_secs(),
+        files,
+    };
+    crash::at("before-manifest");
+    manifest.write(&dir)?;
+    // From here on the build is finished, and its checkpoint means nothing.
+    fs_err::remove_file(dir.join(CHECKPOINT))?;
+    crash::at("before-swap");
+    Ok(manifest)
+}
+
+/// Points at build `number` and removes what is not kept.
+pub(super) fn put_in_use(
+    place: &Place,
+    number: u32,
+    keep: usize,
+    watch: &mut dyn FnMut(BuildEvent),
+) -> Result<(), KbError> {
+    if place.current().ok().flatten() != Some(number) {
+        place.set_current(number)?;
+        crash::at("after-swap");
+    }
+    let mut kept = 1;
+    for old in place.numbers()?.into_iter().rev().filter(|old| *old != number) {
+        let dir = place.build(old);
+        if matches!(Manifest::read(&dir), Ok(Some(_))) && kept < keep {
+            kept += 1;
+            continue;
+        }
+        match DirLock::acquire(&dir) {
+            Ok(lock) => {
+                drop(lock);
+                fs_err::remove_dir_all(&dir)?;
+            }
+            Err(IoError::Locked { holder, .. }) => {
+                let note = format!("{} is still in use by {holder}; the next build removes it", dir.display());
+                watch(BuildEvent::Note(note));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! Builds: a source and an embedder become a knowledge base.
+//!
+//! A build can be cut off anywhere. Before its manifest there is a checkpoint that claims only what is durable, and
+//! the same call goes on from it, under an equal source, retriever and options; the result has the same content hash
+//! as a build that was left alone. (Pictures are not hashed: one that changes between the two runs is embedded as the
+//! run finds it that meets it.)
+
+mod checkpoint;
+pub mod crash;
+mod fill;
+mod finish;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use serde::Serialize;
+
+pub use checkpoint::{Checkpoint, Key};
+
+use super::manifest::{FORMAT, MANIFEST};
+use super::place::Place;
+use super::store::{Engine, Store, StoreError};
+use super::{Embedder, KbError, Manifest, Recipe, Source};
+use crate::io::DirLock;
+
+/// Directory of the engine's files in that of a build.
+pub const INDEX: &str = "index";
+
+/// Articles that were refused, or embedded without their picture, one JSON object a line.
+pub const QUARANTINE: &str = "quarantine.jsonl";
+
+/// What is to be built, where and how.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Directory of all knowledge bases.
+    pub root: PathBuf,
+    /// Name of this one.
+    pub name: String,
+    /// What of an article is embedded.
+    pub recipe: Recipe,
+    /// What holds it.
+    pub engine: Engine,
+    /// Batches from checkpoint to checkpoint.
+    pub checkpoint_every: usize,
+    /// Most articles refused before the build stops; `None` for 1 % of the lines, at least 1 and at most 100.
+    pub max_malformed: Option<u64>,
+    /// Starts anew, whatever is there.
+    pub fresh: bool,
+    /// Finished builds that are kept, the one in use included.
+    pub keep: usize,
+}
+
+impl BuildOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new(root: &Path, name: &str) -> Self {
+        Self {
+            root: root.to_owned(),
+            name: name.to_owned(),
+            recipe: Recipe::default(),
+            engine: Engine::default(),
+            checkpoint_every: 8,
+            max_malformed: None,
+            fresh: false,
+            keep: 1,
+        }
+    }
+}
+
+/// Where a build stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Articles are embedded and stored; counted in lines of the source.
+    Embed,
+    /// The engine indexes; it does not say how far it is.
+    Index,
+    /// What is on disk is read back; counted in articles.
+    Verify,
+    /// Files are hashed; counted in bytes.
+    Hash,
+}
+
+/// What a build has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildEvent {
+    /// `done` of `total` in this stage.
+    Progress {
+        /// The stage.
+        stage: Stage,
+        /// Done, in the stage's own unit.
+        done: u64,
+        /// The whole, where it is known.
+        total: Option<u64>,
+    },
+    /// A line for whoever watches: why it starts anew, what was refused.
+    Note(String),
+}
+
+/// How a build came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// From the first line on.
+    Built,
+    /// From a checkpoint on.
+    Resumed,
+    /// It was finished already, and only had to be put in use.
+    Swapped,
+    /// The one in use is what was to be built.
+    UpToDate,
+}
+
+/// What a build did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// How.
+    pub outcome: Outcome,
+    /// Directory of the build in use.
+    pub dir: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Time taken by this call, seconds.
+    pub seconds: f64,
+}
+
+/// Builds `options.name` out of `source`, or finishes what an earlier call began, and puts it in use.
+///
+/// `cancel` is looked at between batches; `watch` is told how it goes. Memory is bounded by a batch.
+///
+/// # Errors
+/// [`KbError::Interrupted`] after `cancel`; after this and every other error the same call goes on from the last
+/// checkpoint, and what was in use before still is.
+pub fn build(
+    options: &BuildOptions,
+    source: &mut dyn Source,
+    embedder: &dyn Embedder,
+    cancel: &AtomicBool,
+    watch: &mut dyn FnMut(BuildEvent),
+) -> Result<Report, KbError> {
+    let start = Instant::now();
+    let place = Place::new(&options.root, &options.name)?;
+    options.engine.check()?;
+    fs_err::create_dir_all(place.builds())?;
+    let _lock = DirLock::acquire(&place.dir())?;
+    let key = Key {
+        format: FORMAT,
+        source_hash: source.identity().hash.clone(),
+        fingerprint: embedder.fingerprint().to_owned(),
+        dim: embedder.dim(),
+        recipe: Recipe { batch: options.recipe.batch.max(1), ..options.recipe.clone() },
+        engine: options.engine,
+    };
+    let report = |outcome, number, manifest| {
+        let seconds = start.elapsed().as_secs_f64();
+        Report { outcome, dir: place.build(number), manifest, seconds }
+    };
+
+    if !options.fresh
+        && let Some((number, manifest)) = finished(&place, &key)?
+    {
+        let outcome = if place.current().ok().flatten() == Some(number) { Outcome::UpToDate } else { Outcome::Swapped };
+        finish::put_in_use(&place, number, options.keep, watch)?;
+        return Ok(report(outcome, number, manifest));
+    }
+
+    let (mut job, outcome) = match resume(options, &place, &key, watch)? {
+        Some(job) => (job, Outcome::Resumed),
+        None => (Job::create(&place, &key)?, Outcome::Built),
+    };
+    fill::fill(&mut job, options, source, embedder, cancel, watch)?;
+    let number = job.number;
+    let manifest = finish::finish(job, &place, source, watch)?;
+    finish::put_in_use(&place, number, options.keep, watch)?;
+    Ok(report(outcome, number, manifest))
+}
+
+/// A build in progress: its store is open.
+struct Job {
+    number: u32,
+    dir: PathBuf,
+    store: Box<dyn Store>,
+    checkpoint: Checkpoint,
+}
+
+impl Job {
+    fn create(place: &Place, key: &Key) -> Result<Self, KbError> {
+        let number = place.numbers()?.last().map_or(1, |last| last + 1);
+        let dir = place.build(number);
+        fs_err::create_dir(&dir)?;
+        let store = key.engine.create(&dir.join(INDEX), key.dim)?;
+        crash::at("after-create");
+        let checkpoint = Checkpoint::new(key.clone());
+        checkpoint.write(&dir)?;
+        Ok(Self { number, dir, store, checkpoint })
+    }
+
+    fn open(place: &Place, number: u32, checkpoint: Checkpoint) -> Result<Self, StoreError> {
+        let dir = place.build(number);
+        let store = checkpoint.key.engine.open(&dir.join(INDEX), checkpoint.key.dim)?;
+        let (found, expected) = (store.count()?, checkpoint.counts.articles);
+        if found < expected {
+            let reason = format!("it holds {found} articles, its checkpoint says {expected}");
+            return Err(StoreError::Engine { what: "resume", reason });
+        }
+        Ok(Self { number, dir, store, checkpoint })
+    }
+}
+
+/// The newest finished build under `key` whose files are there.
+fn finished(place: &Place, key: &Key) -> Result<Option<(u32, Manifest)>, KbError> {
+    for number in place.numbers()?.into_iter().rev() {
+        let dir = place.build(number);
+        if let Ok(Some(manifest)) = Manifest::read(&dir)
+            && Key::of(&manifest) == *key
+            && manifest.check(&dir).is_ok()
+        {
+            return Ok(Some((number, manifest)));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes up the newest unfinished build, if it is one of `key`; removes all other unfinished ones.
+fn resume(
+    options: &BuildOptions,
+    place: &Place,
+    key: &Key,
+    watch: &mut dyn FnMut(BuildEvent),
+) -> Result<Option<Job>, KbError> {
+    let mut job = None;
+    for number in place.numbers()?.into_iter().rev() {
+        let dir = place.build(number);
+        if dir.join(MANIFEST).exists() {
+            continue;
+        }
+        let mut why = "it had not begun to store".to_owned();
+        if let Some(checkpoint) = Checkpoint::read(&dir) {
+            let (differs, line) = (key.differences(&checkpoint.key), checkpoint.position.line);
+            if options.fresh {
+                why = "a fresh start was asked for".to_owned();
+            } else if job.is_some() {
+                why = "a newer one goes on".to_owned();
+            } else if !differs.is_empty() {
+                why = format!("{differs} changed");
+            } else {
+                match Job::open(place, number, checkpoint) {
+                    Ok(opened) => {
+                        watch(BuildEvent::Note(format!("going on behind line {line}")));
+                        job = Some(opened);
+                        continue;
+                    }
+                    Err(e) => why = format!("{e}"),
+                }
+            }
+            watch(BuildEvent::Note(format!("starting anew instead of going on behind line {line}: {why}")));
+        }
+        tracing::info!("removing the unfinished build {}: {why}", dir.display());
+        fs_err::remove_dir_all(&dir)?;
+    }
+    Ok(job)
+}

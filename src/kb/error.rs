@@ -1,0 +1,168 @@
+//! Why a knowledge base could not be built, opened or searched.
+
+use std::path::PathBuf;
+
+use super::source::SourceError;
+use super::store::StoreError;
+use crate::io::IoError;
+
+/// One error for the room. Each message says what to do next, where something can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum KbError {
+    /// Not a name.
+    #[error(
+        "{name:?} cannot name a knowledge base; expected 1 to 64 of a-z, 0-9, `-`, `_` and `.`, the first a letter or digit"
+    )]
+    Name {
+        /// What was given.
+        name: String,
+    },
+    /// Nothing of that name.
+    #[error(
+        "no knowledge base {name:?} in {root} ({there}); build it: cicerone kb build --name {name} --source evqa:FILE",
+        root = .root.display(), there = listed(.existing)
+    )]
+    NotFound {
+        /// What was asked for.
+        name: String,
+        /// Where it was looked for.
+        root: PathBuf,
+        /// Those that are there.
+        existing: Vec<String>,
+    },
+    /// Built under one retriever, to be searched under another.
+    #[error(
+        "knowledge base {name:?} was built with retriever {built_with}, the current one is {current}; build it again: {mend}"
+    )]
+    FingerprintMismatch {
+        /// The knowledge base.
+        name: String,
+        /// Fingerprint in its manifest.
+        built_with: String,
+        /// Fingerprint of the caller.
+        current: String,
+        /// The command that mends it.
+        mend: String,
+    },
+    /// The files are not those that were built.
+    #[error("knowledge base {name:?} is damaged: {reason}; restore {dir} or build it again: {mend}", dir = .dir.display())]
+    Damaged {
+        /// The knowledge base.
+        name: String,
+        /// Directory of the build.
+        dir: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+        /// The command that mends it.
+        mend: String,
+    },
+    /// Stopped by the caller. What was done is kept.
+    #[error("interrupted at {done} of {total} lines; the same command goes on from there")]
+    Interrupted {
+        /// Lines done.
+        done: u64,
+        /// Lines of the source.
+        total: u64,
+    },
+    /// Too many lines of the source were refused.
+    #[error(
+        "{found} articles of {source_path} were refused, more than the limit of {limit}; see {quarantine}, mend the source or raise the limit (a raised limit goes on where this stopped)",
+        source_path = .source_path.display(), quarantine = .quarantine.display()
+    )]
+    TooManyMalformed {
+        /// Refused so far.
+        found: u64,
+        /// The limit.
+        limit: u64,
+        /// The source.
+        source_path: PathBuf,
+        /// Where the reasons stand.
+        quarantine: PathBuf,
+    },
+    /// Nothing to build from.
+    #[error("{source_path} holds no usable article ({refused} refused); see {quarantine}", source_path = .source_path.display(), quarantine = .quarantine.display())]
+    Empty {
+        /// The source.
+        source_path: PathBuf,
+        /// Refused articles.
+        refused: u64,
+        /// Where the reasons stand.
+        quarantine: PathBuf,
+    },
+    /// The retriever failed.
+    #[error("embedding lines {from} to {to}: {reason}; the same command goes on from the last checkpoint")]
+    Embed {
+        /// First line of the batch.
+        from: u64,
+        /// Last line of the batch.
+        to: u64,
+        /// Its reason.
+        reason: String,
+    },
+    /// The engine does not hold what was given to it.
+    #[error("the engine holds {found} articles after {expected} were stored; build again with --fresh")]
+    Count {
+        /// Points counted.
+        found: u64,
+        /// Points stored.
+        expected: u64,
+    },
+    /// Not a query for this knowledge base.
+    #[error("query embedding: {0}")]
+    Query(String),
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The engine.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Files around the engine; among them a lock that another process holds.
+    #[error(transparent)]
+    Io(#[from] IoError),
+}
+
+impl From<std::io::Error> for KbError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+impl KbError {
+    /// Exit code of a command that ends with it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Name { .. } | Self::NotFound { .. } | Self::Query(_) => 2,
+            Self::Source(SourceError::Kind { .. } | SourceError::Read { .. }) => 2,
+            Self::Io(IoError::Locked { .. }) => 3,
+            Self::FingerprintMismatch { .. } => 4,
+            Self::Interrupted { .. } => 130,
+            _ => 1,
+        }
+    }
+
+    /// Stable name for machines.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => "kb_name",
+            Self::NotFound { .. } => "kb_not_found",
+            Self::FingerprintMismatch { .. } => "kb_fingerprint_mismatch",
+            Self::Damaged { .. } => "kb_damaged",
+            Self::Interrupted { .. } => "interrupted",
+            Self::TooManyMalformed { .. } => "kb_too_many_malformed",
+            Self::Empty { .. } => "kb_empty",
+            Self::Embed { .. } => "kb_embed",
+            Self::Count { .. } => "kb_count",
+            Self::Query(_) => "kb_query",
+            Self::Source(_) => "kb_source",
+            Self::Store(_) => "kb_engine",
+            Self::Io(IoError::Locked { .. }) => "kb_locked",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) }
+}

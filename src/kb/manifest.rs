@@ -1,0 +1,263 @@
+//! `kb.json`: what a finished knowledge base is made of. Written last; a directory without it is not one.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::KbError;
+use super::recipe::Recipe;
+use super::source::Identity;
+use super::store::Engine;
+use crate::io;
+
+/// File name in the directory of a build.
+pub const MANIFEST: &str = "kb.json";
+
+/// Format that is written, and the newest that is read.
+pub const FORMAT: u32 = 1;
+
+/// Largest file whose content is compared at each opening, bytes.
+const SMALL: u64 = 4 << 20;
+
+/// A finished knowledge base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// Name it was built under.
+    pub name: String,
+    /// What it was built from.
+    pub source: Identity,
+    /// Directory that the articles' pictures are relative to.
+    pub picture_root: PathBuf,
+    /// The retriever that made its vectors.
+    pub fingerprint: String,
+    /// Length of a vector.
+    pub dim: usize,
+    /// Always `dot`, over unit vectors.
+    pub distance: String,
+    /// What holds it.
+    pub engine: Engine,
+    /// What was embedded.
+    pub recipe: Recipe,
+    /// What is in it.
+    pub counts: Counts,
+    /// See [`super::store::content_hash`]: equal for equal contents.
+    pub content_hash: String,
+    /// Version of the program that built it.
+    pub program_version: String,
+    /// Seconds since 1970, UTC.
+    pub created_unix_s: u64,
+    /// Every file of the finished index.
+    pub files: Vec<FileEntry>,
+}
+
+/// What went into a knowledge base.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Articles, one point each.
+    pub articles: u64,
+    /// Sections of all articles.
+    pub sections: u64,
+    /// Pictures embedded.
+    pub pictures: u64,
+    /// Pictures that are named but not there; their articles are embedded by text alone.
+    pub pictures_missing: u64,
+    /// Pictures that are there but cannot be read; their articles are embedded by text alone.
+    pub pictures_unreadable: u64,
+    /// Articles refused: their lines and reasons stand in `quarantine.jsonl`.
+    pub quarantined: u64,
+}
+
+/// A file of the finished index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Relative to the directory of the build, with `/`.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// BLAKE3 (hex).
+    pub blake3: String,
+}
+
+impl Manifest {
+    /// Reads the manifest of the build in `dir`; `None` where there is none.
+    ///
+    /// # Errors
+    /// A reason, without the name of the knowledge base.
+    pub fn read(dir: &Path) -> Result<Option<Self>, String> {
+        let path = dir.join(MANIFEST);
+        let bytes = match fs_err::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e.to_string()),
+        };
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let bad = |e: serde_json::Error| format!("{}: {e}; expected a manifest", path.display());
+        let Format { format } = serde_json::from_slice(&bytes).map_err(bad)?;
+        if format != FORMAT {
+            return Err(format!("{}: format {format}, this program reads {FORMAT}", path.display()));
+        }
+        serde_json::from_slice(&bytes).map(Some).map_err(bad)
+    }
+
+    /// Writes it into `dir`, whole or not at all.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, dir: &Path) -> Result<(), KbError> {
+        let path = dir.join(MANIFEST);
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| io::IoError::Encode { path: path.clone(), reason: e.to_string() })?;
+        Ok(io::write_atomic(&path, text.as_bytes())?)
+    }
+
+    /// The command that builds it again.
+    #[must_use]
+    pub fn mend(&self) -> String {
+        let Identity { name: kind, path, .. } = &self.source;
+        format!("cicerone kb build --name {} --source {kind}:{} --fresh", self.name, path.display())
+    }
+
+    /// What can be seen in milliseconds: that every file is there with its size, and the content of those up to
+    /// 4 MiB, among them the id mappings whose damage an engine does not survive.
+    ///
+    /// # Errors
+    /// A reason naming the file.
+    pub fn check(&self, dir: &Path) -> Result<(), String> {
+        self.check_sizes(dir)?;
+        let mut small = self.files.iter().filter(|entry| entry.size <= SMALL);
+        small.try_for_each(|entry| check_hash(dir, entry))
+    }
+
+    /// Sees that every file is there with its size.
+    ///
+    /// # Errors
+    /// A reason naming the file.
+    pub fn check_sizes(&self, dir: &Path) -> Result<(), String> {
+        self.files.iter().try_for_each(|entry| {
+            let path = dir.join(&entry.path);
+            match fs_err::metadata(&path) {
+                Ok(meta) if meta.len() == entry.size => Ok(()),
+                Ok(meta) => Err(format!("{} has {} bytes, expected {}", entry.path, meta.len(), entry.size)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(format!("{} is missing", entry.path)),
+                Err(e) => Err(e.to_string()),
+            }
+        })
+    }
+
+    /// Reads every file and compares its hash.
+    ///
+    /// # Errors
+    /// A reason naming the first file that differs.
+    pub fn check_hashes(&self, dir: &Path, mut seen: impl FnMut(u64)) -> Result<(), String> {
+        self.check_sizes(dir)?;
+        let mut done = 0;
+        self.files.iter().try_for_each(|entry| {
+            check_hash(dir, entry)?;
+            done += entry.size;
+            seen(done);
+            Ok(())
+        })
+    }
+}
+
+fn check_hash(dir: &Path, entry: &FileEntry) -> Result<(), String> {
+    let found = io::hash::blake3_file(&dir.join(&entry.path)).map_err(|e| e.to_string())?;
+    if found == entry.blake3 {
+        Ok(())
+    } else {
+        Err(format!("the content of {} changed since it was built", entry.path))
+    }
+}
+
+/// Sizes and hashes of all files below `dir`/`below`, in the order of their names.
+///
+/// # Errors
+/// The system's.
+pub fn list_files(dir: &Path, below: &str, mut seen: impl FnMut(u64)) -> Result<Vec<FileEntry>, KbError> {
+    let mut folders = vec![below.to_owned()];
+    let mut files = Vec::new();
+    let mut done = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(dir.join(&folder))? {
+            let entry = entry?;
+            let name = entry.file_name().into_string().map_err(|name| {
+                std::io::Error::new(std::io::ErrorKind::InvalidData, format!("file name {name:?} is not UTF-8"))
+            })?;
+            let path = format!("{folder}/{name}");
+            let meta = entry.metadata()?;
+            if meta.is_dir() {
+                folders.push(path);
+            } else {
+                let blake3 = io::hash::blake3_file(&dir.join(&path))?;
+                done += meta.len();
+                seen(done);
+                files.push(FileEntry { path, size: meta.len(), blake3 });
+            }
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn manifest(dir: &Path) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            name: "ruins".into(),
+            source: Identity { name: "evqa".into(), path: "kb.jsonl".into(), hash: "00".into(), lines: 1 },
+            picture_root: ".".into(),
+            fingerprint: "f".into(),
+            dim: 2,
+            distance: "dot".into(),
+            engine: Engine::Edge,
+            recipe: Recipe::default(),
+            counts: Counts::default(),
+            content_hash: "c".into(),
+            program_version: "0".into(),
+            created_unix_s: 0,
+            files: list_files(dir, "index", |_| {}).unwrap(),
+        }
+    }
+
+    #[test]
+    fn every_change_of_a_file_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        fs_err::create_dir_all(dir.join("index/segment")).unwrap();
+        fs_err::write(dir.join("index/config"), "abc").unwrap();
+        fs_err::write(dir.join("index/segment/vectors"), "defg").unwrap();
+        let manifest = manifest(dir);
+        manifest.write(dir).unwrap();
+        assert_eq!(Manifest::read(dir).unwrap().unwrap(), manifest);
+        assert_eq!(manifest.files[1].path, "index/segment/vectors");
+        manifest.check_hashes(dir, |_| {}).unwrap();
+        fs_err::write(dir.join("index/segment/vectors"), "defX").unwrap();
+        manifest.check_sizes(dir).unwrap();
+        assert!(manifest.check(dir).unwrap_err().contains("index/segment/vectors"));
+        assert!(manifest.check_hashes(dir, |_| {}).unwrap_err().contains("index/segment/vectors"));
+        fs_err::write(dir.join("index/segment/vectors"), "def").unwrap();
+        assert!(manifest.check_sizes(dir).unwrap_err().contains("3 bytes, expected 4"));
+        fs_err::remove_file(dir.join("index/config")).unwrap();
+        assert!(manifest.check_sizes(dir).unwrap_err().contains("index/config is missing"));
+    }
+
+    #[test]
+    fn a_torn_or_newer_manifest_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        assert_eq!(Manifest::read(dir).unwrap(), None);
+        fs_err::write(dir.join(MANIFEST), "{\"format\": 2}").unwrap();
+        assert!(Manifest::read(dir).unwrap_err().contains("format 2, this program reads 1"));
+        fs_err::write(dir.join(MANIFEST), "{\"format\": 1, \"na").unwrap();
+        assert!(Manifest::read(dir).unwrap_err().contains("expected a manifest"));
+    }
+}
