@@ -1,8 +1,40 @@
-//! The retriever: an [`Item`] (text, picture or both) becomes one unit vector (ReT-2, arXiv 2509.08897).
+//! The retriever: an [`Item`] (text, picture or both) becomes one unit vector.
+//!
+//! ReT-2 (arXiv 2509.08897): three layers of a text tower and three of a picture tower, fused step by step by one gated
+//! recurrent cell. [`Retriever`] is the handle that the rest of the program holds; everything else is what it is made of.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `picture`, `preprocess` | files to pictures, pictures to pixels, texts to tokens |
+//! | `backbone` | the towers, one file per architecture |
+//! | `cell`, `model`, `config` | ReT-2 above the towers |
+//! | `weights`, `layers`, `fused` | strict loading, shared layers, fused kernels |
+//! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
+//! | `sentence` | sentence embeddings of a text tower alone |
+//! | `train` | how a head is trained |
 
+pub mod backbone;
+pub mod cell;
+pub mod config;
+pub mod encoder;
+pub mod error;
+pub mod fused;
+#[cfg(test)]
+mod golden;
+pub mod layers;
+pub mod model;
 pub mod picture;
+pub mod preprocess;
+pub mod sentence;
+pub mod train;
+pub mod weights;
+pub mod worker;
 
+pub use encoder::RetrieverFiles;
+pub use error::RetrieverError;
 pub use picture::{Picture, PictureError, PictureLimits};
+pub use sentence::SentenceEncoder;
+pub use worker::Retriever;
 
 /// A query or a document: a text, a picture, or both. Neither is an error.
 #[derive(Debug, Clone)]

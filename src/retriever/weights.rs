@@ -1,6 +1,6 @@
 //! Strict weights: every tensor of a file is used, every expected tensor is there.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +29,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Ledger {
     used: BTreeSet<String>,
-    missing: BTreeSet<String>,
+    missing: BTreeMap<String, Shape>,
     misshaped: BTreeSet<String>,
 }
 
@@ -108,11 +108,17 @@ impl Weights {
             }
             ledger.misshaped.insert(format!("{name} {:?}, expected {:?}", tensor.dims(), shape.dims()));
         } else {
-            ledger.missing.insert(name);
+            ledger.missing.insert(name, shape.clone());
         }
         // An absurd configuration must end in the message, not in an allocation.
         let stand_in = Tensor::zeros((), DType::F32, &self.inner.device)?;
         Ok(stand_in.broadcast_as(shape)?)
+    }
+
+    /// Names and shapes that were asked for and are not there: what a new model needs to be initialised.
+    #[must_use]
+    pub fn missing(&self) -> BTreeMap<String, Shape> {
+        self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner).missing.clone()
     }
 
     /// Ends loading: anything missing, mis-shaped or left over is one error that lists the names.
@@ -130,7 +136,8 @@ impl Weights {
             .cloned()
             .collect();
         let mut details = Vec::new();
-        for (what, names) in [("missing", &ledger.missing), ("of another shape", &ledger.misshaped), ("not used", &unused)] {
+        let missing = ledger.missing.keys().cloned().collect();
+        for (what, names) in [("missing", &missing), ("of another shape", &ledger.misshaped), ("not used", &unused)] {
             if !names.is_empty() {
                 let listed: Vec<_> = names.iter().map(String::as_str).collect();
                 details.push(format!("{what}: {}", listed.join(", ")));

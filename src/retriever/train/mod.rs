@@ -1,0 +1,121 @@
+//! Training of a head over frozen towers: InfoNCE with in-batch negatives, resumable to the bit.
+//!
+//! The towers' features of every view are computed once into an on-disk cache ([`cache`]); a step then costs only the
+//! head. Whatever is random is drawn from the seed and the step's number, so that a resumed run takes the very batches
+//! that an undisturbed one would have taken.
+
+pub mod augment;
+pub mod cache;
+pub mod checkpoint;
+pub mod data;
+pub mod optimizer;
+pub mod plot;
+pub mod run;
+mod texts;
+
+pub use run::{TrainEvent, TrainReport, train};
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::RetrieverError;
+
+/// What is trained, on what, for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainOptions {
+    /// Folder with `images.csv`, `kb.jsonl` and `questions.csv`.
+    pub data: PathBuf,
+    /// Folder of the run: feature cache, checkpoint, metrics, plot, weights.
+    pub out: PathBuf,
+    /// Steps in all.
+    pub steps: usize,
+    /// Entities of one step: each gives one query and one document.
+    pub batch: usize,
+    /// Augmented views of every training picture.
+    pub views: usize,
+    /// Largest learning rate, reached after the warm-up, then a cosine to zero.
+    pub learning_rate: f64,
+    /// Steps of the warm-up.
+    pub warmup: usize,
+    /// Decoupled weight decay, of matrices only.
+    pub weight_decay: f64,
+    /// Largest norm of the whole gradient.
+    pub clip: f64,
+    /// Share of queries without a text.
+    pub drop_text: f64,
+    /// Share of queries without a picture; their text names the entity.
+    pub drop_image: f64,
+    /// Decides initial weights, views and batches.
+    pub seed: u64,
+    /// A checkpoint every so many steps.
+    pub checkpoint_every: usize,
+    /// A style of pictures left out of training and used to measure recall instead.
+    pub validate: Option<String>,
+}
+
+impl Default for TrainOptions {
+    fn default() -> Self {
+        Self {
+            data: "data/starter".into(),
+            out: "train".into(),
+            steps: 600,
+            batch: 124,
+            views: 16,
+            learning_rate: 1e-3,
+            warmup: 50,
+            weight_decay: 0.05,
+            clip: 1.0,
+            drop_text: 0.2,
+            drop_image: 0.1,
+            seed: 7,
+            checkpoint_every: 50,
+            validate: None,
+        }
+    }
+}
+
+/// Why training stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Models or features.
+    #[error(transparent)]
+    Retriever(#[from] RetrieverError),
+    /// The tensor library.
+    #[error("tensor engine: {0}")]
+    Engine(#[from] candle_core::Error),
+    /// A file cannot be read or written; the message names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Training data do not fit.
+    #[error("training data {path}: {reason}")]
+    Data {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A checkpoint of another run.
+    #[error("{path} belongs to a run with other options ({reason}); give another --out, or --fresh to start over")]
+    OtherRun {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        reason: String,
+    },
+    /// The loss is no number any more.
+    #[error("the loss of step {step} is {loss}; lower learning_rate")]
+    Diverged {
+        /// The step.
+        step: usize,
+        /// The loss.
+        loss: f32,
+    },
+    /// Stopped by the user; the checkpoint holds every finished step since the last interval.
+    #[error("interrupted after step {step}; the same command goes on from there")]
+    Interrupted {
+        /// Finished steps.
+        step: usize,
+    },
+}

@@ -1,0 +1,116 @@
+//! AdamW (arXiv 1711.05101) whose moments can be saved, so that a run resumes to the bit.
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::TrainError;
+
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.98;
+const EPS: f64 = 1e-8;
+
+/// Trainable tensors by name, with their moments.
+pub struct Parameters {
+    slots: BTreeMap<String, Slot>,
+}
+
+struct Slot {
+    var: Var,
+    first: Tensor,
+    second: Tensor,
+}
+
+impl Parameters {
+    /// Initial values by name and shape: norms 1, biases 0 (forget gates open), matrices scaled by their input.
+    ///
+    /// # Errors
+    /// The engine's own.
+    pub fn initialise(shapes: &BTreeMap<String, Shape>, seed: u64) -> Result<Self, TrainError> {
+        let mut slots = BTreeMap::new();
+        let mut rng = StdRng::seed_from_u64(seed);
+        for (name, shape) in shapes {
+            let count = shape.elem_count();
+            let fan_in = shape.dims().last().copied().unwrap_or(1) as f32;
+            let scale = match name.as_str() {
+                "state" => 0.02,
+                n if n == "log_temperature" || n.ends_with("bias") || n.ends_with("norm.weight") => 0.0,
+                n if n.ends_with("fc2.weight") => 0.5 * fan_in.powf(-0.5),
+                _ => fan_in.powf(-0.5),
+            };
+            let constant = match name.as_str() {
+                "log_temperature" => (1.0f32 / 0.07).ln(),
+                n if n.ends_with("norm.weight") => 1.0,
+                n if n.ends_with("forget_gate.bias") => 0.5,
+                _ => 0.0,
+            };
+            // Uniform with the variance of a normal of that scale.
+            let bound = scale * 3f32.sqrt();
+            let values: Vec<f32> = (0..count)
+                .map(|_| if bound > 0.0 { rng.random_range(-bound..bound) } else { 0.0 } + constant)
+                .collect();
+            let tensor = Tensor::from_vec(values, shape.clone(), &Device::Cpu)?;
+            let zeros = Tensor::zeros(shape.clone(), DType::F32, &Device::Cpu)?;
+            slots.insert(name.clone(), Slot { var: Var::from_tensor(&tensor)?, first: zeros.clone(), second: zeros });
+        }
+        Ok(Self { slots })
+    }
+
+    /// The live tensors: they change with every step.
+    #[must_use]
+    pub fn tensors(&self) -> HashMap<String, Tensor> {
+        self.slots.iter().map(|(name, slot)| (name.clone(), slot.var.as_tensor().clone())).collect()
+    }
+
+    /// Everything that a resumed run needs, under `value.`, `first.` and `second.`.
+    #[must_use]
+    pub fn saved(&self) -> HashMap<String, Tensor> {
+        let mut out = HashMap::new();
+        for (name, slot) in &self.slots {
+            out.insert(format!("value.{name}"), slot.var.as_tensor().clone());
+            out.insert(format!("first.{name}"), slot.first.clone());
+            out.insert(format!("second.{name}"), slot.second.clone());
+        }
+        out
+    }
+
+    /// Takes what [`Parameters::saved`] gave. `None` if a name or shape does not fit.
+    pub fn restore(&mut self, saved: &HashMap<String, Tensor>) -> Option<()> {
+        for (name, slot) in &mut self.slots {
+            slot.var.set(saved.get(&format!("value.{name}"))?).ok()?;
+            slot.first = saved.get(&format!("first.{name}"))?.clone();
+            slot.second = saved.get(&format!("second.{name}"))?.clone();
+        }
+        Some(())
+    }
+
+    /// One step (numbered from 1), the gradient clipped to norm `clip`. Returns the norm before clipping.
+    ///
+    /// # Errors
+    /// The engine's own.
+    pub fn step(&mut self, grads: &GradStore, step: usize, rate: f64, decay: f64, clip: f64) -> Result<f32, TrainError> {
+        let mut squares = 0f32;
+        for slot in self.slots.values() {
+            if let Some(grad) = grads.get(&slot.var) {
+                squares += grad.sqr()?.sum_all()?.to_scalar::<f32>()?;
+            }
+        }
+        let norm = squares.sqrt();
+        let scale = (clip / f64::from(norm).max(1e-12)).min(1.0);
+        let (correct1, correct2) = (1.0 - BETA1.powi(step as i32), 1.0 - BETA2.powi(step as i32));
+        for slot in self.slots.values_mut() {
+            let Some(grad) = grads.get(&slot.var) else { continue };
+            let grad = (grad * scale)?.detach();
+            slot.first = ((&slot.first * BETA1)? + (&grad * (1.0 - BETA1))?)?.detach();
+            slot.second = ((&slot.second * BETA2)? + (grad.sqr()? * (1.0 - BETA2))?)?.detach();
+            let direction = ((&slot.first / correct1)? / ((&slot.second / correct2)?.sqrt()? + EPS)?)?;
+            let value = slot.var.as_tensor();
+            let kept = if value.rank() == 2 { (value * (1.0 - rate * decay))? } else { value.clone() };
+            slot.var.set(&(kept - (direction * rate)?)?.detach())?;
+        }
+        Ok(norm)
+    }
+}
