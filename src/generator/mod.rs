@@ -5,6 +5,8 @@
 
 #[cfg(feature = "mistral")]
 pub mod mistral;
+#[cfg(feature = "mistral")]
+mod model_dir;
 pub mod prompt;
 pub mod scripted;
 
@@ -13,6 +15,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+#[cfg(feature = "mistral")]
+pub use mistral::{Format, MistralGenerator, MistralSettings};
 pub use prompt::{Prompt, PromptError, PromptPassage, Templates};
 pub use scripted::Scripted;
 
