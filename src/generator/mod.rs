@@ -3,10 +3,22 @@
 //! The contract is [`Generator`]: dropping the receiver of [`Generator::generate`] cancels the work at the next token,
 //! an error in the stream is an error of the answer, and an empty stream is never a success.
 
+#[cfg(feature = "mistral")]
+pub mod mistral;
+#[cfg(feature = "mistral")]
+mod model_dir;
+pub mod prompt;
+pub mod scripted;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
 use tokio::sync::mpsc;
+
+#[cfg(feature = "mistral")]
+pub use mistral::{Format, MistralGenerator, MistralSettings};
+pub use prompt::{Prompt, PromptError, PromptPassage, Templates};
+pub use scripted::Scripted;
 
 /// A generator that can be asked for one answer at a time.
 pub trait Generator: Send + Sync {
@@ -44,6 +56,8 @@ pub struct Request {
     pub image: Option<PathBuf>,
     /// Most tokens of the answer.
     pub max_tokens: usize,
+    /// Strings that end the answer; they are not part of it.
+    pub stop: Vec<String>,
 }
 
 /// One piece of a stream.
@@ -95,4 +109,12 @@ pub enum GeneratorError {
     /// This build has no engine for the request.
     #[error("this build has no answering engine (cargo feature `mistral`)")]
     NoEngine,
+}
+
+/// A stream that holds one error and nothing else.
+fn failed(error: GeneratorError) -> mpsc::Receiver<Result<Chunk, GeneratorError>> {
+    let (tx, rx) = mpsc::channel(1);
+    // The channel is new and has room for one: this cannot fail.
+    let _ = tx.try_send(Err(error));
+    rx
 }

@@ -1,0 +1,320 @@
+//! The settings themselves, section by section. `configs/default.toml` explains each to its user.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[paths]`
+    pub paths: Paths,
+    /// `[retriever]`
+    pub retriever: Retriever,
+    /// `[kb]`
+    pub kb: Kb,
+    /// `[rag]`
+    pub rag: Rag,
+    /// `[generator]`
+    pub generator: Generator,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// Where things lie.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paths {
+    /// Directory of models and knowledge bases. Empty as written means the platform's; never empty once loaded.
+    pub data_dir: PathBuf,
+}
+
+/// The ReT-2 retriever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retriever {
+    /// JSON that describes the model.
+    pub config: PathBuf,
+    /// Trained weights, safetensors.
+    pub weights: PathBuf,
+    /// Text backbone's weights; of a model by name, its `model.safetensors`.
+    pub text_weights: ModelRef,
+    /// Text backbone's tokenizer; of a model by name, its `tokenizer.json`.
+    pub text_tokenizer: ModelRef,
+    /// Image backbone's weights; of a model by name, its `model.safetensors`.
+    pub image_weights: ModelRef,
+    /// Goes before the question, with a blank between them.
+    pub instruction: String,
+    /// Largest picture file, bytes.
+    pub max_picture_bytes: u64,
+    /// Most pixels of a picture, width times height.
+    pub max_picture_pixels: u64,
+    /// Most items encoded at once.
+    pub batch_size: usize,
+    /// Threads of the encoder; 0 for one per core.
+    pub threads: usize,
+}
+
+/// The knowledge base that is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kb {
+    /// Its name, a directory below [`Config::kb_root`].
+    pub name: String,
+    /// Articles that a plain search returns.
+    pub top_k: usize,
+    /// `[kb.build]`
+    pub build: Build,
+}
+
+/// How a knowledge base is built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Build {
+    /// Articles embedded at once.
+    pub batch: usize,
+    /// Text side of an article: `title`, `title+summary` or `none`.
+    pub embed_text: String,
+    /// Whether the lead picture is embedded.
+    pub embed_image: bool,
+    /// Most malformed articles before the build stops; -1 as written for 1 % of the lines. See
+    /// [`Build::max_malformed`].
+    pub max_malformed: i64,
+    /// Finished builds that are kept, the one in use included.
+    pub keep: usize,
+}
+
+/// From candidates to passages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rag {
+    /// Articles taken from the search.
+    pub candidates: usize,
+    /// Most passages put before the reader.
+    pub passages: usize,
+    /// Least score of an article, a dot product in [-1, 1]; below it the answer is "not in the knowledge base".
+    pub min_score: f64,
+    /// Most tokens of all passages together.
+    pub token_budget: usize,
+    /// Text model that ranks sections against the question.
+    pub ranker: ModelRef,
+}
+
+/// The reader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generator {
+    /// Model by name, or its directory.
+    pub model: ModelRef,
+    /// How its weights are held: `auto`, `f32`, `f16`, `bf16`, `q4k`, `q6k` or `q8_0`.
+    pub format: String,
+    /// Most tokens of an answer.
+    pub max_tokens: usize,
+    /// Most tokens of prompt and answer together; 0 for what the model takes.
+    pub context: usize,
+    /// Prompt file; empty for the built-in one. See [`Generator::prompt`].
+    pub prompt: PathBuf,
+    /// Whether the picture goes to the reader as well.
+    pub sees_pictures: Tristate,
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// File it is appended to; empty for stderr. See [`Log::file`].
+    pub file: PathBuf,
+}
+
+impl Default for Retriever {
+    fn default() -> Self {
+        Self {
+            config: "{starter}/ret2-starter.json".into(),
+            weights: "{starter}/ret2-starter.safetensors".into(),
+            text_weights: ModelRef::parse("all-MiniLM-L6-v2"),
+            text_tokenizer: ModelRef::parse("all-MiniLM-L6-v2"),
+            image_weights: ModelRef::parse("{starter}/efficientnet-lite0.safetensors"),
+            instruction: "Retrieve documents that provide an answer to the question alongside the image:".into(),
+            max_picture_bytes: 64 << 20,
+            max_picture_pixels: 100_000_000,
+            batch_size: 8,
+            threads: 0,
+        }
+    }
+}
+
+impl Default for Kb {
+    fn default() -> Self {
+        Self { name: "main".into(), top_k: 10, build: Build::default() }
+    }
+}
+
+impl Default for Build {
+    fn default() -> Self {
+        Self { batch: 32, embed_text: "title".into(), embed_image: true, max_malformed: -1, keep: 1 }
+    }
+}
+
+impl Default for Rag {
+    fn default() -> Self {
+        Self {
+            candidates: 10,
+            passages: 3,
+            min_score: 0.0,
+            token_budget: 1200,
+            ranker: ModelRef::parse("all-MiniLM-L6-v2"),
+        }
+    }
+}
+
+impl Default for Generator {
+    fn default() -> Self {
+        Self {
+            model: ModelRef::parse("SmolVLM-256M-Instruct"),
+            format: "auto".into(),
+            max_tokens: 128,
+            context: 0,
+            prompt: PathBuf::new(),
+            sees_pictures: Tristate::Auto,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "warn".into(), file: PathBuf::new() }
+    }
+}
+
+impl Config {
+    /// Directory of all models: `DATA_DIR/models`.
+    #[must_use]
+    pub fn models_dir(&self) -> PathBuf {
+        self.paths.data_dir.join("models")
+    }
+
+    /// Directory of all knowledge bases: `DATA_DIR/kb`.
+    #[must_use]
+    pub fn kb_root(&self) -> PathBuf {
+        self.paths.data_dir.join("kb")
+    }
+
+    /// Directory (or file) of a model: `DATA_DIR/models/NAME` for a name, a path as it is.
+    #[must_use]
+    pub fn model_path(&self, model: &ModelRef) -> PathBuf {
+        match model {
+            ModelRef::Name(name) => self.models_dir().join(name),
+            ModelRef::Path(path) => path.clone(),
+        }
+    }
+
+    /// One file of a model: `name` within it, unless the reference is a path with an extension that `name` has too:
+    /// then it names the file itself.
+    #[must_use]
+    pub fn model_file(&self, model: &ModelRef, name: &str) -> PathBuf {
+        let path = self.model_path(model);
+        let is_file = matches!(model, ModelRef::Path(p) if p.extension() == Path::new(name).extension());
+        if is_file { path } else { path.join(name) }
+    }
+}
+
+impl Build {
+    /// Most malformed articles before a build stops; `None` for the builder's own share of the lines.
+    #[must_use]
+    pub fn max_malformed(&self) -> Option<u64> {
+        u64::try_from(self.max_malformed).ok()
+    }
+}
+
+impl Generator {
+    /// Prompt file; `None` for the built-in one.
+    #[must_use]
+    pub fn prompt(&self) -> Option<&Path> {
+        (!self.prompt.as_os_str().is_empty()).then_some(&*self.prompt)
+    }
+
+    /// Most tokens of prompt and answer together; `None` for what the model takes.
+    #[must_use]
+    pub fn context(&self) -> Option<usize> {
+        (self.context > 0).then_some(self.context)
+    }
+}
+
+impl Log {
+    /// File of the log; `None` for stderr.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        (!self.file.as_os_str().is_empty()).then_some(&*self.file)
+    }
+}
+
+/// A model: by the name it has in the catalogue and below [`Config::models_dir`], or by path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum ModelRef {
+    /// A name.
+    Name(String),
+    /// A directory or file.
+    Path(PathBuf),
+}
+
+impl ModelRef {
+    /// Whatever holds a slash or begins with `.`, `~` or `{` is a path.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        if text.contains(['/', std::path::MAIN_SEPARATOR]) || text.starts_with(['.', '~', '{']) {
+            Self::Path(text.into())
+        } else {
+            Self::Name(text.to_owned())
+        }
+    }
+}
+
+impl From<String> for ModelRef {
+    fn from(text: String) -> Self {
+        Self::parse(&text)
+    }
+}
+
+impl From<ModelRef> for String {
+    fn from(model: ModelRef) -> Self {
+        model.to_string()
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Yes, no, or as the model says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tristate {
+    /// As the model says.
+    Auto,
+    /// Whatever the model says.
+    Yes,
+    /// Whatever the model says.
+    No,
+}
+
+impl Tristate {
+    /// The answer, where `auto` is the model's.
+    #[must_use]
+    pub fn or(self, auto: bool) -> bool {
+        match self {
+            Self::Auto => auto,
+            Self::Yes => true,
+            Self::No => false,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Model files of other formats become safetensors, without running any code they contain.
+//!
+//! - [`pth::convert`]: PyTorch's pickles (the zip format and the older stream format);
+//! - [`gguf::convert`]: a llama.cpp file becomes a directory as `transformers` writes it.
+
+pub mod gguf;
+pub mod llama;
+mod pickle;
+pub mod pth;
+mod writer;
+
+use serde::{Deserialize, Serialize};
+
+pub use writer::write_safetensors;
+
+/// Type of the floating-point tensors that are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Float {
+    /// As they were.
+    #[default]
+    Keep,
+    /// 32 bits.
+    F32,
+    /// 16 bits; a value beyond 65,504 is an error.
+    F16,
+}
+
+/// What a conversion did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Converted {
+    /// Tensors written.
+    pub tensors: usize,
+    /// Elements written.
+    pub elements: u64,
+    /// Bytes of the weights' file.
+    pub bytes: u64,
+    /// Tensors left out, by name.
+    pub dropped: Vec<String>,
+    /// Largest difference between a value and what was written for it.
+    pub max_rounding: f32,
+}
