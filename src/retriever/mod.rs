@@ -26,9 +26,13 @@ pub mod model;
 pub mod picture;
 pub mod preprocess;
 pub mod sentence;
+#[cfg(test)]
+mod tiny;
 pub mod train;
 pub mod weights;
 pub mod worker;
+#[cfg(test)]
+mod worker_tests;
 
 pub use encoder::RetrieverFiles;
 pub use error::RetrieverError;

@@ -112,3 +112,63 @@ impl Picture {
         &self.pixels
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    /// A PNG that claims a size and holds next to nothing.
+    fn claiming(width: u32, height: u32) -> Vec<u8> {
+        let mut small = Vec::new();
+        let one = image::DynamicImage::new_rgb8(1, 1);
+        one.write_to(&mut std::io::Cursor::new(&mut small), image::ImageFormat::Png).unwrap();
+        small[16..20].copy_from_slice(&width.to_be_bytes());
+        small[20..24].copy_from_slice(&height.to_be_bytes());
+        let crc = crc32(&small[12..29]);
+        small[29..33].copy_from_slice(&crc.to_be_bytes());
+        small
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0u32, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
+        })
+    }
+
+    fn opened(bytes: &[u8]) -> Result<Picture, PictureError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        Picture::open(file.path(), &PictureLimits::default())
+    }
+
+    #[test]
+    fn a_picture_of_60000_by_60000_is_refused_by_its_header() {
+        let message = opened(&claiming(60_000, 60_000)).unwrap_err().to_string();
+        assert!(message.contains("60000 x 60000 pixels"), "{message}");
+        assert!(message.contains("retriever.max_picture_pixels"), "{message}");
+    }
+
+    #[test]
+    fn a_picture_that_claims_more_than_it_holds_is_an_error() {
+        assert!(matches!(opened(&claiming(4000, 4000)), Err(PictureError::Decode { .. })));
+    }
+
+    #[test]
+    fn a_text_an_empty_file_a_folder_and_nothing_are_errors() {
+        assert!(matches!(opened(b"hello"), Err(PictureError::Decode { .. })));
+        assert!(matches!(opened(b""), Err(PictureError::Decode { .. })));
+        let dir = tempfile::tempdir().unwrap();
+        let limits = PictureLimits::default();
+        assert!(matches!(Picture::open(dir.path(), &limits), Err(PictureError::Decode { .. })));
+        assert!(matches!(Picture::open(&dir.path().join("none.png"), &limits), Err(PictureError::Open { .. })));
+    }
+
+    #[test]
+    fn a_file_over_the_byte_limit_is_refused_unread() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), claiming(1, 1)).unwrap();
+        let limits = PictureLimits { max_bytes: 10, ..PictureLimits::default() };
+        assert!(matches!(Picture::open(file.path(), &limits), Err(PictureError::TooLarge { .. })));
+    }
+}

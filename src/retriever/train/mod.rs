@@ -11,6 +11,8 @@ pub mod data;
 pub mod optimizer;
 pub mod plot;
 pub mod run;
+#[cfg(test)]
+mod tests;
 mod texts;
 
 pub use run::{TrainEvent, TrainReport, train};

@@ -1,0 +1,106 @@
+//! Runs of a few steps over real files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use image::{Rgb, RgbImage};
+
+use super::{TrainError, TrainEvent, TrainOptions, train};
+use crate::retriever::tiny;
+
+/// Four entities of two pictures each.
+fn data(dir: &Path) {
+    let mut images = String::from("entity_url,style,split,path\n");
+    let mut kb = String::new();
+    let mut questions = String::from("wikipedia_url,question,question_original\n");
+    for entity in 0..4u8 {
+        for style in ["a", "b"] {
+            let name = format!("{entity}{style}.png");
+            let picture = RgbImage::from_fn(30, 20, |x, _| Rgb([entity * 60, (x * 8) as u8, if style == "a" { 0 } else { 60 }]));
+            picture.save(dir.join(&name)).unwrap();
+            images += &format!("u{entity},{style},train,{name}\n");
+        }
+        kb += &format!("{{\"url\":\"u{entity}\",\"title\":\"entity {entity}\",\"image\":\"{entity}a.png\"}}\n");
+        questions += &format!("u{entity},where is it,where is entity {entity}\n");
+    }
+    std::fs::write(dir.join("images.csv"), images).unwrap();
+    std::fs::write(dir.join("kb.jsonl"), kb).unwrap();
+    std::fs::write(dir.join("questions.csv"), questions).unwrap();
+}
+
+fn options(data: &Path, out: &Path) -> TrainOptions {
+    TrainOptions {
+        data: data.into(),
+        out: out.into(),
+        steps: 12,
+        batch: 4,
+        views: 2,
+        warmup: 2,
+        checkpoint_every: 4,
+        ..TrainOptions::default()
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_and_resumed_gives_the_weights_of_an_undisturbed_one() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let never = AtomicBool::new(false);
+    let whole = train(&options(dir.path(), &dir.path().join("whole")), &files, &never, &mut |_| ()).unwrap();
+
+    let options = options(dir.path(), &dir.path().join("parts"));
+    for stop_after in [3, 7] {
+        let cancel = AtomicBool::new(false);
+        let stopped = train(&options, &files, &cancel, &mut |event| {
+            if let TrainEvent::Step { metrics, .. } = event
+                && metrics.step == stop_after
+            {
+                cancel.store(true, Ordering::Relaxed);
+            }
+        });
+        assert!(matches!(stopped, Err(TrainError::Interrupted { step }) if step == stop_after), "{stopped:?}");
+    }
+    let mut resumed_at = None;
+    let parts = train(&options, &files, &never, &mut |event| {
+        if let TrainEvent::Resumed { step } = event {
+            resumed_at = Some(step);
+        }
+    })
+    .unwrap();
+    assert_eq!(resumed_at, Some(7));
+    assert_eq!(std::fs::read(&whole.weights).unwrap(), std::fs::read(&parts.weights).unwrap());
+    let log = |run: &str| std::fs::read_to_string(dir.path().join(run).join("metrics.jsonl")).unwrap();
+    assert_eq!(log("whole"), log("parts"));
+    assert_eq!(log("whole").lines().count(), 12);
+}
+
+#[test]
+fn a_loss_falls() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let options = TrainOptions { steps: 40, learning_rate: 3e-3, ..options(dir.path(), &dir.path().join("run")) };
+    let mut losses = Vec::new();
+    train(&options, &files, &AtomicBool::new(false), &mut |event| {
+        if let TrainEvent::Step { metrics, .. } = event {
+            losses.push(metrics.loss);
+        }
+    })
+    .unwrap();
+    let mean = |part: &[f32]| part.iter().sum::<f32>() / part.len() as f32;
+    assert!(mean(&losses[30..]) < 0.7 * mean(&losses[..5]), "{losses:?}");
+}
+
+#[test]
+fn a_checkpoint_of_other_options_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let options = options(dir.path(), &dir.path().join("run"));
+    train(&options, &files, &AtomicBool::new(false), &mut |_| ()).unwrap();
+    let other = TrainOptions { seed: 99, ..options };
+    let refused = train(&other, &files, &AtomicBool::new(false), &mut |_| ());
+    assert!(matches!(refused, Err(TrainError::OtherRun { .. })), "{refused:?}");
+}
