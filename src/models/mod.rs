@@ -11,6 +11,8 @@ mod error;
 mod fetch;
 mod pull;
 pub mod record;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 

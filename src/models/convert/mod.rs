@@ -1,7 +1,8 @@
 //! Model files of other formats become safetensors, without running any code they contain.
 //!
 //! - [`pth::convert`]: PyTorch's pickles (the zip format and the older stream format);
-//! - [`gguf::convert`]: a llama.cpp file becomes a directory as `transformers` writes it.
+//! - [`gguf::convert`]: a llama.cpp file becomes a directory as `transformers` writes it;
+//! - [`file`]: either, by the file's first bytes.
 
 pub mod gguf;
 pub mod llama;
@@ -9,7 +10,12 @@ mod pickle;
 pub mod pth;
 mod writer;
 
+use std::io::Read;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use super::ModelsError;
 
 pub use writer::write_safetensors;
 
@@ -39,4 +45,20 @@ pub struct Converted {
     pub dropped: Vec<String>,
     /// Largest difference between a value and what was written for it.
     pub max_rounding: f32,
+}
+
+/// Converts whatever `from` is by its first bytes: a llama.cpp file into the directory `to` (made if missing), a
+/// PyTorch pickle into the safetensors file `to`.
+///
+/// # Errors
+/// [`ModelsError::Convert`] with the file and what is wrong in it.
+pub fn file(from: &Path, to: &Path, float: Float) -> Result<Converted, ModelsError> {
+    let mut head = Vec::new();
+    fs_err::File::open(from)?.take(4).read_to_end(&mut head)?;
+    if head == b"GGUF" {
+        fs_err::create_dir_all(to)?;
+        gguf::convert(from, to, float)
+    } else {
+        pth::convert(from, to, float)
+    }
 }

@@ -136,7 +136,7 @@ impl<'o> Packages<'o> {
         let mut done = 0;
         loop {
             self.options.check_cancel()?;
-            report(wanted.member.rsplit('/').next().unwrap_or(wanted.member), Step::Check, done, Some(size));
+            report(wanted.member.rsplit('/').next().unwrap_or(wanted.member), Step::Unpack, done, Some(size));
             let n = member.read(&mut buffer).map_err(|e| damaged(&e))?;
             if n == 0 {
                 break;
