@@ -139,6 +139,9 @@ pub struct Pth {
     pub bytes: u64,
     /// Type of the tensors that are written.
     pub float: Float,
+    /// Starts of the names of tensors that are left out, such as a classifier that nothing here reads.
+    #[serde(default)]
+    pub leave_out: Vec<String>,
 }
 
 /// How a model's directory is made from what is fetched.

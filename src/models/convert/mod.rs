@@ -48,17 +48,17 @@ pub struct Converted {
 }
 
 /// Converts whatever `from` is by its first bytes: a llama.cpp file into the directory `to` (made if missing), a
-/// PyTorch pickle into the safetensors file `to`.
+/// PyTorch pickle into the safetensors file `to`, without the tensors whose names start with one of `leave_out`.
 ///
 /// # Errors
 /// [`ModelsError::Convert`] with the file and what is wrong in it.
-pub fn file(from: &Path, to: &Path, float: Float) -> Result<Converted, ModelsError> {
+pub fn file(from: &Path, to: &Path, float: Float, leave_out: &[String]) -> Result<Converted, ModelsError> {
     let mut head = Vec::new();
     fs_err::File::open(from)?.take(4).read_to_end(&mut head)?;
     if head == b"GGUF" {
         fs_err::create_dir_all(to)?;
         gguf::convert(from, to, float)
     } else {
-        pth::convert(from, to, float)
+        pth::convert(from, to, float, leave_out)
     }
 }

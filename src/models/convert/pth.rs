@@ -26,17 +26,22 @@ const INSIDE: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
 /// Converts the state dict in `from` to the safetensors file `to`.
 ///
 /// Views become contiguous tensors. The counters that batch normalisation keeps for training
-/// (`….num_batches_tracked`) are left out and named in [`Converted::dropped`]. With [`Float::F16`] a finite value
+/// (`….num_batches_tracked`) and every tensor whose name starts with one of `leave_out` are left out and named in
+/// [`Converted::dropped`]. With [`Float::F16`] a finite value
 /// beyond the range is an error.
 ///
 /// # Errors
 /// [`ModelsError::Convert`] with the file and what is wrong in it; `to` is then untouched.
-pub fn convert(from: &Path, to: &Path, float: Float) -> Result<Converted, ModelsError> {
+pub fn convert(from: &Path, to: &Path, float: Float, leave_out: &[String]) -> Result<Converted, ModelsError> {
     let mut checkpoint = Checkpoint::open(from).map_err(|reason| ModelsError::convert(from, reason))?;
     let mut dropped = Vec::new();
     let mut tensors = BTreeMap::new();
     for (name, tensor) in std::mem::take(&mut checkpoint.tensors) {
-        if name.ends_with(".num_batches_tracked") { dropped.push(name) } else { drop(tensors.insert(name, tensor)) }
+        if name.ends_with(".num_batches_tracked") || leave_out.iter().any(|start| name.starts_with(start)) {
+            dropped.push(name);
+        } else {
+            tensors.insert(name, tensor);
+        }
     }
     let mut specs = Vec::with_capacity(tensors.len());
     for (name, view) in &tensors {
@@ -345,7 +350,7 @@ mod tests {
         fn convert(&self, bytes: &[u8], float: Float) -> Result<(Converted, Vec<u8>), String> {
             let (from, to) = (self.dir.path().join("in.pth"), self.dir.path().join("out.safetensors"));
             fs_err::write(&from, bytes).unwrap();
-            let done = convert(&from, &to, float).map_err(|e| e.to_string());
+            let done = convert(&from, &to, float, &[]).map_err(|e| e.to_string());
             assert_eq!(to.exists(), done.is_ok());
             done.map(|done| (done, fs_err::read(&to).unwrap()))
         }

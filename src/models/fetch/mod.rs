@@ -150,7 +150,7 @@ fn convert(pth: &Pth, file: &FileEntry, source: &str, target: &Path, report: &mu
     let moved = target.with_extension("pth");
     fs_err::rename(&pickle.path, &moved)?;
     report(&file.name, Step::Convert, 0, file.bytes);
-    let done = pth::convert(&moved, target, pth.float);
+    let done = pth::convert(&moved, target, pth.float, &pth.leave_out);
     fs_err::remove_file(&moved)?;
     done?;
     Ok(())
