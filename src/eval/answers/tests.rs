@@ -1,0 +1,174 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::eval::dataset::Answer;
+use serde_json::json;
+
+fn question(id: &str, kind: Kind, reference: &str) -> Question {
+    Question {
+        id: id.to_owned(),
+        text: format!("What is {id}?"),
+        kind,
+        answer: Answer::Evqa(vec![vec![reference.to_owned()]]),
+        urls: vec![],
+        titles: vec![],
+        section_ids: vec![],
+        image_ids: vec![],
+        split: "test".to_owned(),
+        source: String::new(),
+    }
+}
+
+fn questions() -> Vec<Question> {
+    let kind = |i: usize| if i % 3 == 0 { Kind::Templated } else { Kind::Automatic };
+    (0..9).map(|i| question(&format!("q{i}"), kind(i), &format!("answer {i}"))).collect()
+}
+
+const GO: fn(Progress) -> ControlFlow<()> = |_| ControlFlow::Continue(());
+const MODES: [Mode; 2] = [Mode::Retrieved, Mode::None];
+
+/// Right with passages; without them only on even questions.
+fn reader(question: &Question, mode: Mode) -> Result<String, String> {
+    let even = question.id[1..].parse::<usize>().unwrap() % 2 == 0;
+    Ok(if mode == Mode::Retrieved || even { question.reference() } else { "no idea".to_owned() })
+}
+
+#[test]
+fn answers_are_counted_by_mode_and_type() {
+    let all = questions();
+    let refs: Vec<_> = all.iter().collect();
+    let answers = run(&refs, &MODES, None, reader, GO).unwrap();
+    let table = answers.table();
+    let found: Vec<_> =
+        table.rows.iter().map(|r| (r.name.as_str(), (r.value * r.n as f64).round() as usize, r.n)).collect();
+    assert_eq!(
+        found,
+        [
+            ("retrieved, all", 9, 9),
+            ("retrieved, templated", 3, 3),
+            ("retrieved, automatic", 6, 6),
+            ("none, all", 5, 9),
+            ("none, templated", 2, 3),
+            ("none, automatic", 3, 6),
+        ]
+    );
+    assert!(table.rows.iter().all(|r| r.metric == "E-VQA exact match (no BEM)" && r.interval.is_some()));
+    assert_eq!(answers.values(Mode::None).iter().sum::<f64>(), 5.0);
+    assert!(table.notes.is_empty());
+}
+
+#[test]
+fn a_run_stopped_anywhere_goes_on_to_the_same_result_and_asks_nothing_twice() {
+    let all = questions();
+    let refs: Vec<_> = all.iter().collect();
+    let settings = json!({"model": "m", "kb": "k"});
+    let whole = run(&refs, &MODES, None, reader, GO).unwrap();
+    for stop_at in 1..=18 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("run.jsonl");
+        let stop = |p: Progress| if p.done == stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let first = run(&refs, &MODES, Some((&log, &settings)), reader, stop).unwrap();
+        assert_eq!((first.outcomes.len(), first.stopped), (stop_at, stop_at < 18));
+        // A crash tears the last line.
+        let text = fs_err::read_to_string(&log).unwrap();
+        fs_err::write(&log, &text[..text.len() - 9]).unwrap();
+        let mut asked = 0;
+        let mut last = None;
+        let counting = |q: &Question, m| {
+            asked += 1;
+            reader(q, m)
+        };
+        let second = run(&refs, &MODES, Some((&log, &settings)), counting, |p| {
+            last = Some(p);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(asked, 18 - (stop_at - 1));
+        assert_eq!(last.unwrap(), Progress { done: 18, total: 18, resumed: stop_at - 1, correct: 14, failed: 0 });
+        assert_eq!((second.table(), second.stopped), (whole.table(), false));
+    }
+}
+
+#[test]
+fn failures_count_as_wrong_and_are_asked_again() {
+    let all = questions();
+    let refs: Vec<_> = all.iter().collect();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("run.jsonl");
+    let failing = |q: &Question, m| if q.id == "q4" { Err("engine stopped".to_owned()) } else { reader(q, m) };
+    let first = run(&refs, &MODES[..1], Some((&log, &json!(1))), failing, GO).unwrap();
+    assert_eq!(first.table().rows[0].value, 8.0 / 9.0);
+    assert_eq!(first.table().notes, ["1 answers failed and count as wrong; run again to ask them again"]);
+    let mut asked = Vec::new();
+    let second = run(
+        &refs,
+        &MODES[..1],
+        Some((&log, &json!(1))),
+        |q, m| {
+            asked.push(q.id.clone());
+            reader(q, m)
+        },
+        GO,
+    )
+    .unwrap();
+    assert_eq!(asked, ["q4"]);
+    assert_eq!(second.table().rows[0].value, 1.0);
+}
+
+#[test]
+fn a_log_of_another_run_is_refused_and_left_alone() {
+    let all = questions();
+    let refs: Vec<_> = all.iter().collect();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("run.jsonl");
+    run(&refs, &MODES, Some((&log, &json!({"kb": "k", "model": "m"}))), reader, GO).unwrap();
+    let before = fs_err::read(&log).unwrap();
+    let refuse = |refs: &[&Question], settings: &Value| {
+        let message = run(refs, &MODES, Some((&log, settings)), reader, GO).unwrap_err().to_string();
+        assert_eq!(fs_err::read(&log).unwrap(), before);
+        message
+    };
+    let other = refuse(&refs, &json!({"model": "n", "kb": "k"}));
+    assert!(other.contains("run.jsonl holds results of other settings (run.model: \"m\", now \"n\")"), "{other}");
+    let mut changed = all.clone();
+    changed[2].text = "Who?".to_owned();
+    let refs: Vec<_> = changed.iter().collect();
+    let other = refuse(&refs, &json!({"model": "m", "kb": "k"}));
+    assert!(other.contains("(question q2: What is q2?, now Who?)"), "{other}");
+}
+
+#[test]
+fn a_file_that_is_no_log_is_refused() {
+    let all = questions();
+    let refs: Vec<_> = all.iter().collect();
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("notes.txt");
+    fs_err::write(&log, "my notes\nmore").unwrap();
+    let message = run(&refs, &MODES, Some((&log, &json!(1))), reader, GO).unwrap_err().to_string();
+    assert!(message.contains("notes.txt, line 1: not the log of an evaluation"), "{message}");
+    assert_eq!(fs_err::read_to_string(&log).unwrap(), "my notes\nmore");
+}
+
+#[test]
+fn a_sample_has_each_types_share_and_does_not_depend_on_the_order() {
+    let kind = |i: usize| match i % 10 {
+        0 => Kind::MultiAnswer,
+        1..=3 => Kind::Templated,
+        _ => Kind::Automatic,
+    };
+    let mut all: Vec<_> = (0..1000).map(|i| question(&format!("q{i}"), kind(i), "a")).collect();
+    let ids = |picked: Vec<&Question>| picked.iter().map(|q| q.id.clone()).collect::<Vec<_>>();
+    let picked = sample(&all, 55, 1);
+    let count = |k| picked.iter().filter(|q| q.kind == k).count();
+    let counts = [Kind::MultiAnswer, Kind::Templated, Kind::Automatic].map(count);
+    assert_eq!(counts.iter().sum::<usize>(), 55);
+    assert!(counts[0].abs_diff(5) <= 1 && counts[1].abs_diff(16) <= 1 && counts[2] == 33, "{counts:?}");
+    let first = ids(picked);
+    assert_ne!(first, ids(sample(&all, 55, 2)));
+    assert_eq!(sample(&all, 5000, 1).len(), 1000);
+    assert!(sample(&all, 0, 1).is_empty());
+    all.reverse();
+    let mut again = ids(sample(&all, 55, 1));
+    again.reverse();
+    assert_eq!(first, again);
+}
