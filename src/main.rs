@@ -1,1 +1,7 @@
-fn main() {}
+//! Parses, initialises, dispatches, and turns the outcome into an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cicerone::cli::run(std::env::args_os())
+}

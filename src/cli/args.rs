@@ -1,0 +1,534 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Knowledge-based visual question answering: finds what a picture shows, reads about it, answers with citations
+#[derive(Debug, Parser)]
+#[command(name = "cicerone", version, arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = "Begin with: cicerone demo\n\nExit codes: 0 done, 1 failure, 2 usage or configuration, 3 not \
+                        reachable now (try again), 4 knowledge base and model do not match, 5 finished with some \
+                        rows failed, 130 interrupted")]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Configuration file, over the built-in defaults
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Set one configuration key, over file and environment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+    /// Log more; twice for debugging
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Colour on stderr
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", global = true)]
+    pub color: ColorChoice,
+    /// Append logs to a file instead of stderr
+    #[arg(long, value_name = "FILE", global = true)]
+    pub log_file: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Never use the network
+    #[arg(long, global = true, env = "CICERONE_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub offline: bool,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer a question about a picture
+    Ask(AskArgs),
+    /// Try it on the sample knowledge base: fetches what is missing, then asks or opens a session
+    Demo(DemoArgs),
+    /// Build, search and check knowledge bases
+    Kb(KbArgs),
+    /// Fetch, check and convert model files
+    Models(ModelsArgs),
+    /// Train a retriever's head over frozen backbones
+    Train(TrainArgs),
+    /// Measure speed and memory on this machine
+    Bench(BenchArgs),
+    /// Measure how well it retrieves and answers
+    Eval(EvalArgs),
+    /// Show and check the configuration
+    Config(ConfigArgs),
+    /// Look over this installation
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+impl Command {
+    /// Whether results and errors are to be JSON.
+    #[must_use]
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Self::Ask(a) => a.json || a.stream_json,
+            Self::Demo(a) => a.json,
+            Self::Kb(a) => match &a.command {
+                KbCommand::Build(a) => a.json,
+                KbCommand::Status(a) => a.json,
+                KbCommand::List(a) => a.json,
+                KbCommand::Search(a) => a.json,
+                KbCommand::Verify(a) => a.json,
+            },
+            Self::Models(a) => match &a.command {
+                ModelsCommand::List(a) => a.json,
+                ModelsCommand::Pull(_) | ModelsCommand::Verify(_) | ModelsCommand::Convert(_) => false,
+            },
+            Self::Bench(a) => a.json,
+            Self::Eval(a) => match &a.command {
+                EvalCommand::Retrieval(a) => a.json,
+                EvalCommand::Answers(a) => a.json,
+            },
+            Self::Config(a) => matches!(&a.command, ConfigCommand::Show(ConfigShowArgs { json: true })),
+            Self::Doctor(a) => a.json,
+            Self::Train(a) => a.json,
+            Self::Completions(_) => false,
+        }
+    }
+}
+
+/// `cicerone ask`
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The question; `-` reads it from stdin
+    pub question: Option<String>,
+    /// The picture that it is about
+    #[arg(short, long, value_name = "PATH")]
+    pub image: Option<PathBuf>,
+    /// Print one JSON document (schemas/ask.json)
+    #[arg(long, conflicts_with = "stream_json")]
+    pub json: bool,
+    /// Print every event as a line of JSON, as it happens
+    #[arg(long)]
+    pub stream_json: bool,
+    /// Candidates asked of the knowledge base
+    #[arg(short = 'k', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub top_k: Option<u16>,
+    /// List the sources under the answer
+    #[arg(long)]
+    pub show_sources: bool,
+    /// Retrieve only: print candidates and passages, load no answering model
+    #[arg(long)]
+    pub no_generate: bool,
+}
+
+/// `cicerone demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Ask this and exit
+    #[arg(long, value_name = "TEXT")]
+    pub question: Option<String>,
+    /// The picture that it is about
+    #[arg(long, value_name = "PATH")]
+    pub image: Option<PathBuf>,
+    /// Print one JSON document (schemas/ask.json)
+    #[arg(long, requires = "question")]
+    pub json: bool,
+}
+
+/// `cicerone kb`
+#[derive(Debug, Args)]
+pub struct KbArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KbCommand,
+}
+
+/// `cicerone kb …`
+#[derive(Debug, Subcommand)]
+pub enum KbCommand {
+    /// Build a knowledge base, or go on with a build that was cut off
+    Build(KbBuildArgs),
+    /// Say what a knowledge base is made of
+    Status(KbStatusArgs),
+    /// List all knowledge bases
+    List(KbListArgs),
+    /// Search by text, picture or both
+    Search(KbSearchArgs),
+    /// Read every file of a knowledge base and compare its hash
+    Verify(KbStatusArgs),
+}
+
+/// `cicerone kb build`
+#[derive(Debug, Args)]
+pub struct KbBuildArgs {
+    /// What to build from: `evqa:FILE`, Encyclopedic-VQA articles, one JSON object a line
+    #[arg(long, value_name = "KIND:PATH")]
+    pub source: String,
+    /// Name of the knowledge base; by default the configured one
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Begin anew, whatever is there
+    #[arg(long)]
+    pub fresh: bool,
+    /// Finished builds to keep, the one in use included
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub keep: Option<u16>,
+    /// Most articles that may be refused
+    #[arg(long, value_name = "N")]
+    pub max_malformed: Option<u64>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone kb status`, `cicerone kb verify`
+#[derive(Debug, Args)]
+pub struct KbStatusArgs {
+    /// Name; by default the configured one
+    pub name: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone kb list`
+#[derive(Debug, Args)]
+pub struct KbListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone kb search`
+#[derive(Debug, Args)]
+pub struct KbSearchArgs {
+    /// Text of the query
+    pub text: Option<String>,
+    /// Picture of the query
+    #[arg(short, long, value_name = "PATH")]
+    pub image: Option<PathBuf>,
+    /// Name; by default the configured one
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Hits to show
+    #[arg(short = 'k', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub top_k: Option<u16>,
+    /// Print JSON (schemas/kb-search.json)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone models`
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+/// `cicerone models …`
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List the known models and whether they are here
+    List(ModelsListArgs),
+    /// Fetch models, or groups of them such as `starter`
+    Pull(ModelsNamesArgs),
+    /// Compare every file's hash
+    Verify(ModelsVerifyArgs),
+    /// Convert a `.pth` to safetensors, or a `.gguf` to a model directory
+    Convert(ModelsConvertArgs),
+}
+
+/// `cicerone models list`
+#[derive(Debug, Args)]
+pub struct ModelsListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone models pull`
+#[derive(Debug, Args)]
+pub struct ModelsNamesArgs {
+    /// Models or groups
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// `cicerone models verify`
+#[derive(Debug, Args)]
+pub struct ModelsVerifyArgs {
+    /// Models or groups; all that are here by default
+    pub names: Vec<String>,
+}
+
+/// `cicerone models convert`
+#[derive(Debug, Args)]
+pub struct ModelsConvertArgs {
+    /// A `.pth`, `.pt` or `.gguf` file
+    pub input: PathBuf,
+    /// The safetensors file, or for GGUF the directory, to write
+    pub output: PathBuf,
+    /// Type of the weights that are written
+    #[arg(long, value_enum, default_value_t)]
+    pub float: FloatArg,
+}
+
+/// Type of weights.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum FloatArg {
+    /// As they are
+    #[default]
+    Keep,
+    /// 32 bits
+    F32,
+    /// 16 bits
+    F16,
+}
+
+/// `cicerone train`
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Folder for weights, checkpoints and metrics; training goes on from its checkpoint
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Architecture to train; by default the configured one
+    #[arg(long, value_name = "FILE")]
+    pub architecture: Option<PathBuf>,
+    /// Optimiser steps
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Pairs in a batch
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Augmented views of each picture
+    #[arg(long, value_name = "N")]
+    pub views: Option<usize>,
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Steps of the warm-up
+    #[arg(long, value_name = "N")]
+    pub warmup: Option<usize>,
+    /// Decoupled weight decay
+    #[arg(long, value_name = "RATE")]
+    pub weight_decay: Option<f64>,
+    /// Share of queries without a text
+    #[arg(long, value_name = "SHARE")]
+    pub drop_text: Option<f64>,
+    /// Share of queries without a picture
+    #[arg(long, value_name = "SHARE")]
+    pub drop_image: Option<f64>,
+    /// Steps between two checkpoints
+    #[arg(long, value_name = "N")]
+    pub checkpoint_every: Option<usize>,
+    /// Leave this style of pictures out of training and measure recall on it
+    #[arg(long, value_name = "STYLE")]
+    pub validate: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone bench`
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum, default_value_t)]
+    pub what: BenchWhat,
+    /// Shipped questions to answer
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub questions: u16,
+    /// How the answering model is held, instead of the configured way
+    #[arg(long, value_name = "FORMAT", value_parser = ["f32", "bf16", "q8_0", "q4k"])]
+    pub format: Option<String>,
+    /// Print JSON (schemas/bench.json)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum BenchWhat {
+    /// Items encoded per second
+    Encode,
+    /// Milliseconds per search
+    Search,
+    /// Time to first token and to the whole answer
+    Answer,
+    /// All of them
+    #[default]
+    All,
+}
+
+/// `cicerone eval`
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: EvalCommand,
+}
+
+/// `cicerone eval …`
+#[derive(Debug, Subcommand)]
+pub enum EvalCommand {
+    /// How often the right article comes first, against the pooled-feature baseline
+    Retrieval(EvalRetrievalArgs),
+    /// How often the answer is right: with retrieved passages, with the right passage, with none
+    Answers(EvalAnswersArgs),
+}
+
+/// `cicerone eval retrieval`
+#[derive(Debug, Args)]
+pub struct EvalRetrievalArgs {
+    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Which pictures are the queries
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Further trained heads: a name, its architecture and its weights; may be repeated
+    #[arg(long, value_name = "NAME=CONFIG.json:WEIGHTS")]
+    pub compare: Vec<String>,
+    /// Query by the picture alone, without a question
+    #[arg(long)]
+    pub no_question: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print a Markdown table
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// `cicerone eval answers`
+#[derive(Debug, Args)]
+pub struct EvalAnswersArgs {
+    /// Folder with questions.csv; by default the starter's
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Questions, drawn evenly over their kinds, the same ones each time
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub limit: usize,
+    /// Where the passages come from
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [ModeArg::Retrieved, ModeArg::Gold, ModeArg::None])]
+    pub modes: Vec<ModeArg>,
+    /// Folder for the predictions; a run that was cut off goes on from them
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print a Markdown table
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// Where passages come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// Found by the retriever
+    Retrieved,
+    /// The section that holds the answer
+    Gold,
+    /// None
+    None,
+}
+
+/// `cicerone config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// `cicerone config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with its value
+    Show(ConfigShowArgs),
+    /// Read the configuration and say whether it is good
+    Check,
+    /// Print which files and folders are used
+    Path,
+}
+
+/// `cicerone config show`
+#[derive(Debug, Args)]
+pub struct ConfigShowArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone completions`
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_command() {
+        let behind = Cli::try_parse_from(["cicerone", "kb", "list", "--set", "a=1", "--set", "b=2", "-vv"]).unwrap();
+        assert_eq!((behind.global.set.len(), behind.global.verbose), (2, 2));
+        let before = Cli::try_parse_from(["cicerone", "-q", "--color", "never", "kb", "list"]).unwrap();
+        assert!(before.global.quiet && before.global.color == ColorChoice::Never);
+    }
+
+    #[test]
+    fn modes_are_a_list() {
+        let cli = Cli::try_parse_from(["cicerone", "eval", "answers", "--modes", "gold,none"]).unwrap();
+        let Command::Eval(EvalArgs { command: EvalCommand::Answers(args) }) = cli.command else { panic!() };
+        assert_eq!(args.modes, [ModeArg::Gold, ModeArg::None]);
+    }
+}

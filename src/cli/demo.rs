@@ -1,0 +1,189 @@
+//! `cicerone demo`: the sample knowledge base, from nothing to an answer.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use super::args::DemoArgs;
+use super::ask::{self, Form};
+use super::context::{Context, checked_question, open_picture};
+use super::failure::{Exit, Failure};
+use super::{interrupt, starter};
+use crate::cli::progress::{Progress, Unit};
+use crate::config::{Config, starter_dir};
+use crate::rag::engines::{self, Engines};
+use crate::rag::{Question, QuestionImage};
+use crate::retriever::Picture;
+
+/// What a session understands.
+const HELP: &str = "\
+  PATH or :image PATH   look at this picture from now on
+  any other line        a question about it
+  :help                 this
+  :quit                 leave";
+
+/// Runs the command.
+pub fn run(context: &Context, args: &DemoArgs) -> anyhow::Result<Exit> {
+    if context.global.config.is_some() {
+        return Err(Failure::new(Exit::Usage, "usage", "the demo has a configuration of its own; --config cannot be used with it")
+            .hint("change single keys with --set KEY=VALUE, or use cicerone ask")
+            .into());
+    }
+    let config = Config::load_starter(&context.global.set)?.config;
+    let asked = args.question.as_deref().map(checked_question).transpose()?;
+    let picture = args.image.as_deref().map(|path| open_picture(&config, path)).transpose()?;
+    let mut lines = std::io::stdin().lines();
+    let mut first = None;
+    if asked.is_none() && !std::io::stdin().is_terminal() {
+        first = lines.next().transpose()?;
+        if first.is_none() {
+            return Err(Failure::new(Exit::Usage, "no_question", "there is no terminal and no question")
+                .hint("cicerone demo --question \"What is the capital of this country?\" --image FLAG.png, or pipe lines into it")
+                .into());
+        }
+    }
+    context.runtime()?.block_on(async {
+        let engines = prepare(context, &config).await?;
+        match asked {
+            Some(text) => {
+                ask::warn_blind(&context.screen, &engines, picture.is_some());
+                let form = if args.json { Form::Json } else { Form::Text { sources: true } };
+                let question = Question::new(text, picture.map(QuestionImage::Decoded));
+                let guard = interrupt::guard();
+                ask::answer(&context.screen, &engines.pipeline, question, form, &guard).await?;
+                Ok(Exit::Done)
+            }
+            None => session(context, &config, &engines, picture, first.into_iter().map(Ok).chain(lines)).await,
+        }
+    })
+}
+
+/// Fetches and builds what is missing, loads the rest.
+async fn prepare(context: &Context, config: &Config) -> anyhow::Result<Engines> {
+    let retriever = starter::prepare(context, config, true)?;
+    let _progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
+    Ok(engines::open(config, retriever, true).await?)
+}
+
+/// Reads lines until the end or `:quit`.
+async fn session(
+    context: &Context,
+    config: &Config,
+    engines: &Engines,
+    mut picture: Option<Picture>,
+    lines: impl Iterator<Item = std::io::Result<String>>,
+) -> anyhow::Result<Exit> {
+    let screen = &context.screen;
+    let terminal = std::io::stdin().is_terminal();
+    let mut warned = false;
+    let mut failed = false;
+    if terminal {
+        screen.note(format_args!("{}\n{HELP}", screen.bold("Cicerone: the flags of 249 countries and territories")));
+        if let Some(example) = example() {
+            screen.note(format_args!("for example: {}", example.display()));
+        }
+    }
+    prompt(context, terminal);
+    for line in lines {
+        match Line::read(&line?) {
+            Line::Nothing => {}
+            Line::Quit => break,
+            Line::Help => screen.note(HELP),
+            Line::Image(path) => match Picture::open(&path, &super::context::picture_limits(config)) {
+                Ok(opened) => {
+                    picture = Some(opened);
+                    screen.note(format_args!("looking at {}", path.display()));
+                }
+                Err(e) => {
+                    failed = true;
+                    screen.fail(&Failure::of(&e.into()), false);
+                }
+            },
+            Line::Question(text) => {
+                if !warned {
+                    warned = picture.is_some();
+                    ask::warn_blind(screen, engines, picture.is_some());
+                }
+                let question = Question::new(text, picture.clone().map(QuestionImage::Decoded));
+                let guard = interrupt::guard();
+                let form = Form::Text { sources: true };
+                if let Err(error) = ask::answer(screen, &engines.pipeline, question, form, &guard).await {
+                    let failure = Failure::of(&error);
+                    // A closed stdout ends the session; Ctrl-C ends the answer, and the session where nobody types.
+                    if failure.is_quiet() || failure.exit == Exit::Interrupted && !terminal {
+                        return Err(error);
+                    }
+                    failed |= failure.exit != Exit::Interrupted;
+                    screen.fail(&failure, false);
+                }
+            }
+        }
+        prompt(context, terminal);
+    }
+    Ok(if failed && !terminal { Exit::Partial } else { Exit::Done })
+}
+
+fn prompt(context: &Context, terminal: bool) {
+    if terminal {
+        context.screen.err("> ");
+    }
+}
+
+/// A held-out drawing to try.
+fn example() -> Option<PathBuf> {
+    let dir = starter_dir().ok()?.join("images/twemoji");
+    let path = dir.join("mk.png");
+    path.is_file().then_some(path)
+}
+
+/// One line of a session.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Nothing,
+    Quit,
+    Help,
+    Image(PathBuf),
+    Question(String),
+}
+
+impl Line {
+    fn read(line: &str) -> Self {
+        let line = line.trim();
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        match word {
+            "" => Self::Nothing,
+            ":quit" | ":q" => Self::Quit,
+            ":image" | ":i" if !rest.trim().is_empty() => Self::Image(path_of(rest)),
+            word if word.starts_with(':') => Self::Help,
+            _ if path_of(line).is_file() => Self::Image(path_of(line)),
+            _ => Self::Question(line.to_owned()),
+        }
+    }
+}
+
+/// A path as it is pasted or dropped into a terminal: quoted, escaped, or a `file://` address.
+fn path_of(text: &str) -> PathBuf {
+    let text = text.trim();
+    let quoted = |q| text.strip_prefix(q).and_then(|t: &str| t.strip_suffix(q));
+    let text = match quoted('\'').or_else(|| quoted('"')) {
+        Some(inner) => inner.to_owned(),
+        None => text.replace("\\ ", " "),
+    };
+    Path::new(text.strip_prefix("file://").unwrap_or(&text)).to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_pictures_questions_or_orders() {
+        assert_eq!(Line::read("  "), Line::Nothing);
+        assert_eq!(Line::read(":q"), Line::Quit);
+        assert_eq!(Line::read(":nonsense"), Line::Help);
+        assert_eq!(Line::read(":image 'a b.png'"), Line::Image("a b.png".into()));
+        assert_eq!(Line::read(":image file:///a\\ b.png"), Line::Image("/a b.png".into()));
+        assert_eq!(Line::read("Cargo.toml"), Line::Image("Cargo.toml".into()), "an existing file");
+        assert_eq!(Line::read("What is this?"), Line::Question("What is this?".into()));
+    }
+}

@@ -1,0 +1,64 @@
+//! `cicerone eval`: how well it retrieves and answers.
+
+mod answers;
+mod retrieval;
+
+use serde::Serialize;
+
+use super::args::{EvalArgs, EvalCommand};
+use super::context::Context;
+use super::failure::{Exit, Failure, SCHEMA_VERSION};
+use crate::eval::{EvalError, Table};
+
+/// Runs the command.
+pub fn run(context: &Context, args: &EvalArgs) -> anyhow::Result<Exit> {
+    match &args.command {
+        EvalCommand::Retrieval(args) => retrieval::run(context, args),
+        EvalCommand::Answers(args) => answers::run(context, args),
+    }
+}
+
+/// How a table is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Markdown,
+    Json,
+}
+
+impl Form {
+    fn of(json: bool, markdown: bool) -> Self {
+        match (json, markdown) {
+            (true, _) => Self::Json,
+            (_, true) => Self::Markdown,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// Prints a table; `about` says in JSON what was measured.
+fn show(context: &Context, table: &Table, about: &serde_json::Value, form: Form) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        schema_version: u32,
+        about: &'a serde_json::Value,
+        #[serde(flatten)]
+        table: &'a Table,
+    }
+    match form {
+        Form::Text => context.screen.put(table.to_text()),
+        Form::Markdown => context.screen.put(table.to_markdown()),
+        Form::Json => context.screen.json(&Document { schema_version: SCHEMA_VERSION, about, table }, false),
+    }
+}
+
+/// How an error of the evaluation ends a command.
+pub fn failure(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    let error: &EvalError = error.downcast_ref()?;
+    let code = match error {
+        EvalError::Io(_) => "io",
+        EvalError::OtherRun { .. } => "other_run",
+        _ => "data",
+    };
+    Some(Failure::new(if code == "io" { Exit::Failed } else { Exit::Usage }, code, error))
+}

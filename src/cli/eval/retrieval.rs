@@ -1,0 +1,201 @@
+//! `cicerone eval retrieval`: every held-out picture against every article, exactly, in memory.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::super::args::EvalRetrievalArgs;
+use super::super::context::{Context, picture_limits};
+use super::super::failure::{Exit, Failure};
+use super::super::progress::{Progress, Unit};
+use super::super::{interrupt, kb as kb_command, starter};
+use super::{Form, show};
+use crate::config::Config;
+use crate::eval::Table;
+use crate::eval::retrieval::{Groups, Ranking, evaluate};
+use crate::kb::{self, Article};
+use crate::rag::engines;
+use crate::retriever::{Item, Picture, PictureLimits, Retriever, RetrieverFiles};
+
+/// Cut-offs of recall.
+const KS: &[usize] = &[1, 5];
+
+/// Items encoded between two looks at the clock and at Ctrl-C.
+const CHUNK: usize = 32;
+
+/// Runs the command.
+pub fn run(context: &Context, args: &EvalRetrievalArgs) -> anyhow::Result<Exit> {
+    let config = starter::config(context)?;
+    let dir = starter::data_dir(args.data.as_deref())?;
+    let drawings = starter::drawings(&dir, &args.split)?;
+    let compared = compared(&config, &dir, &args.compare)?;
+    starter::fetch(context, &config)?;
+    let files = engines::retriever_files(&config)?;
+
+    let limits = picture_limits(&config);
+    let articles = articles(&dir, &config, &limits)?;
+    let questions = starter::questions(context, &dir)?;
+    let texts = starter::question_of_each(&questions);
+    let mut queries = Vec::with_capacity(drawings.len());
+    for drawing in &drawings {
+        let path = crate::io::safe_join(&dir, &drawing.path)?;
+        let text = texts.get(drawing.entity_url.as_str()).filter(|_| !args.no_question).map(|&text| text.to_owned());
+        queries.push(Item { text, image: Some(Picture::open(&path, &limits)?) });
+    }
+    let gold: Vec<&str> = drawings.iter().map(|drawing| drawing.entity_url.as_str()).collect();
+    let style = drawings.first().map_or("", |drawing| &drawing.style);
+    let groups = if dir.join("identical.csv").is_file() { Some(Groups::of_starter(&dir, style)?) } else { None };
+
+    let set = Set { context, articles: &articles, queries: &queries, gold: &gold, groups: groups.as_ref() };
+    let retriever = kb_command::start_retriever(&context.screen, &config)?;
+    let mut models = vec![json!({ "name": "ReT-2", "fingerprint": retriever.fingerprint() })];
+    let mut table = set.model("ReT-2", &retriever)?;
+    set.add(&mut table, set.pooled(&retriever)?);
+    drop(retriever);
+    for (name, architecture, weights) in compared {
+        let head = RetrieverFiles { config: architecture, weights, ..files.clone() };
+        let retriever = Retriever::start(head)?;
+        models.push(json!({ "name": name, "fingerprint": retriever.fingerprint() }));
+        set.add(&mut table, set.model(&name, &retriever)?);
+    }
+    let (queries, articles) = (queries.len(), articles.len());
+    let with = if args.no_question { "the picture alone" } else { "the picture and a question" };
+    table.title = format!("{queries} pictures of split {:?} against {articles} articles; query: {with}", args.split);
+    let about = json!({
+        "data": dir, "split": args.split, "style": style, "queries": queries, "articles": articles,
+        "question": !args.no_question, "models": models,
+    });
+    show(context, &table, &about, Form::of(args.json, args.markdown))?;
+    Ok(Exit::Done)
+}
+
+/// Further heads: those given, else the shipped last-layer model where it is.
+fn compared(config: &Config, dir: &Path, given: &[String]) -> anyhow::Result<Vec<(String, PathBuf, PathBuf)>> {
+    if given.is_empty() {
+        let (architecture, weights) = (dir.join("ret2-last-layer.json"), dir.join("ret2-last-layer.safetensors"));
+        let there = architecture.is_file() && weights.is_file() && architecture != config.retriever.config;
+        return Ok(if there { vec![("last layer only".to_owned(), architecture, weights)] } else { Vec::new() });
+    }
+    let read = |text: &String| {
+        let parts = text.split_once('=').and_then(|(name, files)| Some((name, files.split_once(':')?)));
+        let Some((name, (architecture, weights))) = parts else {
+            let message = format!("--compare {text:?}: expected NAME=CONFIG.json:WEIGHTS.safetensors");
+            return Err(Failure::new(Exit::Usage, "usage", message).into());
+        };
+        for file in [architecture, weights] {
+            if !Path::new(file).is_file() {
+                let message = format!("--compare {text:?}: {file} is not there");
+                return Err(Failure::new(Exit::Usage, "usage", message).into());
+            }
+        }
+        Ok((name.to_owned(), architecture.into(), weights.into()))
+    };
+    given.iter().map(read).collect()
+}
+
+/// An article as it is embedded.
+struct Document {
+    url: String,
+    item: Item,
+}
+
+fn articles(dir: &Path, config: &Config, limits: &PictureLimits) -> anyhow::Result<Vec<Document>> {
+    let recipe = kb_command::options(config, &config.kb.name)?.recipe;
+    let mut source = kb::source::open(&format!("evqa:{}", dir.join("kb.jsonl").display())).map_err(kb::KbError::from)?;
+    let root = source.picture_root().to_owned();
+    let document = |article: Article| {
+        let image = match article.image.as_deref().filter(|_| recipe.embed_image) {
+            Some(name) => Some(Picture::open(&crate::io::safe_join(&root, name)?, limits)?),
+            None => None,
+        };
+        let item = Item { text: recipe.text(&article), image };
+        Ok(Document { url: article.url, item })
+    };
+    let mut documents = Vec::new();
+    for row in source.by_ref() {
+        let (_, article) = row.map_err(kb::KbError::from)?;
+        documents.push(document(article).map_err(|e: anyhow::Error| e)?);
+    }
+    Ok(documents)
+}
+
+/// What all models are measured on.
+struct Set<'a> {
+    context: &'a Context,
+    articles: &'a [Document],
+    queries: &'a [Item],
+    gold: &'a [&'a str],
+    groups: Option<&'a Groups>,
+}
+
+impl Set<'_> {
+    fn model(&self, name: &str, retriever: &Retriever) -> anyhow::Result<Table> {
+        let documents: Vec<Item> = self.articles.iter().map(|document| document.item.clone()).collect();
+        let documents = self.encode(name, documents, |items| retriever.encode(items))?;
+        let queries: Vec<Item> = self.queries.iter().map(|query| retriever.query(query.clone())).collect();
+        let queries = self.encode(name, queries, |items| retriever.encode(items))?;
+        let documents: Vec<(&str, &[f32])> =
+            self.articles.iter().map(|d| d.url.as_str()).zip(documents.iter().map(Vec::as_slice)).collect();
+        Ok(evaluate(name, &self.rank(&documents, &queries), KS, self.groups))
+    }
+
+    /// The picture tower's pooled features alone, untrained.
+    fn pooled(&self, retriever: &Retriever) -> anyhow::Result<Table> {
+        const NAME: &str = "pooled feature";
+        let pictured: Vec<(&str, Picture)> =
+            self.articles.iter().filter_map(|d| Some((d.url.as_str(), d.item.image.clone()?))).collect();
+        let pictures = pictured.iter().map(|(_, picture)| picture.clone()).collect();
+        let vectors = self.encode(NAME, pictures, |pictures| retriever.encode_pooled(pictures))?;
+        let documents: Vec<(&str, &[f32])> =
+            pictured.iter().map(|(url, _)| *url).zip(vectors.iter().map(Vec::as_slice)).collect();
+        let queries = self.queries.iter().filter_map(|query| query.image.clone()).collect();
+        let queries = self.encode(NAME, queries, |pictures| retriever.encode_pooled(pictures))?;
+        Ok(evaluate(NAME, &self.rank(&documents, &queries), KS, self.groups))
+    }
+
+    fn encode<T, E>(
+        &self,
+        name: &str,
+        mut rest: Vec<T>,
+        encode: impl Fn(Vec<T>) -> Result<Vec<Vec<f32>>, E>,
+    ) -> anyhow::Result<Vec<Vec<f32>>>
+    where
+        anyhow::Error: From<E>,
+    {
+        let guard = interrupt::guard();
+        let total = rest.len() as u64;
+        let mut progress = Progress::new(&self.context.screen, &format!("encoding, {name}"), Unit::Things("items"));
+        let mut vectors = Vec::with_capacity(rest.len());
+        while !rest.is_empty() {
+            if guard.is_asked() {
+                return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
+            }
+            let tail = rest.split_off(rest.len().min(CHUNK));
+            vectors.extend(encode(rest)?);
+            rest = tail;
+            progress.set(vectors.len() as u64, Some(total));
+        }
+        Ok(vectors)
+    }
+
+    /// All articles for each query by dot product, ties by URL.
+    fn rank(&self, documents: &[(&str, &[f32])], queries: &[Vec<f32>]) -> Vec<Ranking> {
+        let ranking = |(query, gold): (&Vec<f32>, &&str)| {
+            let dot = |vector: &[f32]| query.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>();
+            let mut scored: Vec<(f32, &str)> = documents.iter().map(|(url, vector)| (dot(vector), *url)).collect();
+            scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
+            let ranked = scored.into_iter().map(|(_, url)| url.to_owned()).collect();
+            Ranking { id: (*gold).to_owned(), ranked, gold: vec![(*gold).to_owned()] }
+        };
+        queries.iter().zip(self.gold).map(ranking).collect()
+    }
+
+    fn add(&self, table: &mut Table, more: Table) {
+        table.rows.extend(more.rows);
+        for note in more.notes {
+            if !table.notes.contains(&note) {
+                table.notes.push(note);
+            }
+        }
+    }
+}

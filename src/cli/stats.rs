@@ -1,0 +1,87 @@
+//! Figures for tables: percentiles, memory, columns that line up.
+
+/// The `p`-th percentile (0 to 100) by linear interpolation between the nearest ranks; `None` without values.
+#[must_use]
+pub fn percentile(values: &[f64], p: f64) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    let at = (p / 100.0).clamp(0.0, 1.0) * last as f64;
+    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    Some(below + (above - below) * at.fract())
+}
+
+/// Most memory that this process has held so far, bytes (`VmHWM`); `None` where the system does not tell.
+#[must_use]
+pub fn peak_memory() -> Option<u64> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Rows under a heading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    heading: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    #[must_use]
+    pub fn new(heading: &[&str]) -> Self {
+        Self { heading: heading.iter().map(|&cell| cell.to_owned()).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// For a terminal: columns line up.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let width = |column: usize| {
+            let cells = std::iter::once(&self.heading).chain(&self.rows).filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.heading.len()).map(width).collect();
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+        };
+        std::iter::once(&self.heading).chain(&self.rows).map(line).collect()
+    }
+
+    /// For a document.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let line = |row: &Vec<String>| format!("| {} |\n", row.join(" | "));
+        let rule = format!("|{}\n", " --- |".repeat(self.heading.len()));
+        let rows: String = self.rows.iter().map(line).collect();
+        format!("{}{rule}{rows}", line(&self.heading))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_lie_between_ranks() {
+        assert_eq!(percentile(&[], 50.0), None);
+        assert_eq!(percentile(&[3.0], 95.0), Some(3.0));
+        assert_eq!(percentile(&[4.0, 1.0, 2.0, 3.0], 50.0), Some(2.5));
+        assert_eq!(percentile(&[1.0, 2.0, f64::NAN], 100.0), Some(2.0));
+    }
+
+    #[test]
+    fn tables_line_up() {
+        let mut table = Table::new(&["a", "long"]);
+        table.row(["xyz", "1"]);
+        assert_eq!(table.text(), "a    long\nxyz  1\n");
+        assert_eq!(table.markdown(), "| a | long |\n| --- | --- |\n| xyz | 1 |\n");
+    }
+}

@@ -1,0 +1,93 @@
+//! `cicerone train`: a head over frozen towers.
+
+use serde::Serialize;
+
+use super::args::TrainArgs;
+use super::context::Context;
+use super::failure::{Exit, Failure, SCHEMA_VERSION};
+use super::interrupt;
+use super::progress::{Progress, Unit};
+use crate::config::starter_dir;
+use crate::rag::engines;
+use crate::retriever::train::{TrainError, TrainEvent, TrainOptions, TrainReport, train};
+
+/// Steps between two plain lines.
+const TELL: usize = 50;
+
+/// Runs the command.
+pub fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<Exit> {
+    let mut config = context.config()?;
+    if let Some(path) = &args.architecture {
+        config.retriever.config = std::path::absolute(path)?;
+    }
+    let files = engines::tower_files(&config)?;
+    let options = options(args)?;
+    let guard = interrupt::guard();
+    let mut progress = Progress::new(&context.screen, "computing features", Unit::Things("views"));
+    let report = train(&options, &files, guard.flag(), &mut |event| match event {
+        TrainEvent::Features { done, total } => progress.set(done as u64, Some(total as u64)),
+        TrainEvent::Resumed { step } => progress.note(&format!("going on after step {step}")),
+        TrainEvent::Step { metrics, total } => {
+            progress.rename("training", Unit::Things("steps"));
+            progress.set(metrics.step as u64, Some(total as u64));
+            if metrics.step % TELL == 0 {
+                progress.note(&format!("step {}: loss {:.4}", metrics.step, metrics.loss));
+            }
+        }
+    })?;
+    drop(progress);
+    if args.json {
+        #[derive(Serialize)]
+        struct Trained<'a> {
+            schema_version: u32,
+            #[serde(flatten)]
+            report: &'a TrainReport,
+        }
+        context.screen.json(&Trained { schema_version: SCHEMA_VERSION, report: &report }, false)?;
+    } else {
+        context.screen.line(format_args!(
+            "{} steps, {:.0} s, loss {:.4} over the last tenth: {}",
+            report.steps,
+            report.seconds,
+            report.final_loss,
+            report.weights.display()
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
+    let default = TrainOptions::default();
+    let data = match &args.data {
+        Some(data) => data.clone(),
+        None => starter_dir()?,
+    };
+    Ok(TrainOptions {
+        data,
+        out: args.out.clone(),
+        steps: args.steps.unwrap_or(default.steps),
+        batch: args.batch.unwrap_or(default.batch),
+        views: args.views.unwrap_or(default.views),
+        learning_rate: args.lr.unwrap_or(default.learning_rate),
+        warmup: args.warmup.unwrap_or(default.warmup),
+        weight_decay: args.weight_decay.unwrap_or(default.weight_decay),
+        drop_text: args.drop_text.unwrap_or(default.drop_text),
+        drop_image: args.drop_image.unwrap_or(default.drop_image),
+        seed: args.seed.unwrap_or(default.seed),
+        checkpoint_every: args.checkpoint_every.unwrap_or(default.checkpoint_every),
+        validate: args.validate.clone(),
+        ..default
+    })
+}
+
+/// How an error of training ends a command.
+pub fn failure(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    let error: &TrainError = error.downcast_ref()?;
+    let (exit, code) = match error {
+        TrainError::Interrupted { .. } => (Exit::Interrupted, "interrupted"),
+        TrainError::Data { .. } => (Exit::Usage, "training_data"),
+        TrainError::OtherRun { .. } => (Exit::Usage, "other_run"),
+        _ => (Exit::Failed, "training"),
+    };
+    Some(Failure::new(exit, code, error))
+}

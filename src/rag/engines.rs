@@ -1,0 +1,324 @@
+//! The real parts behind the traits of this room, and how they are opened.
+//!
+//! Everything that can be seen without loading a model is checked first: files that are missing, a knowledge base that
+//! is not there. What is missing is named together with the command that brings it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{
+    BiEncoderRanker, PartError, PartErrorKind, Pipeline, QueryEncoder, Search, Settings, TextEncoder,
+};
+use crate::config::{Config, ModelRef};
+use crate::generator::{Generator, GeneratorError, PromptError, Templates};
+use crate::kb::{self, Article, Document, Embedder, Hit, KbError, KnowledgeBase};
+use crate::models::{Models, ModelsError};
+use crate::retriever::{
+    Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
+};
+
+/// Why the parts cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EnginesError {
+    /// A model that `cicerone models pull` brings.
+    #[error("{what} needs {path}, which is not there", path = .path.display())]
+    MissingModel {
+        /// Which part.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Name to pull; `None` where the configuration gives a path.
+        pull: Option<String>,
+    },
+    /// A file of the retriever that the configuration names.
+    #[error("`{key}` names {path}, which is not there", path = .path.display())]
+    MissingFile {
+        /// Key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Model files that are there but not whole, or the catalogue of models.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
+    /// The retriever or the sentence encoder.
+    #[error(transparent)]
+    Retriever(#[from] RetrieverError),
+    /// The knowledge base.
+    #[error(transparent)]
+    Kb(#[from] KbError),
+    /// The answering engine.
+    #[error(transparent)]
+    Generator(#[from] GeneratorError),
+    /// The prompt's templates.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+}
+
+/// Opened parts, and the pipeline over them.
+pub struct Engines {
+    /// The retriever's thread.
+    pub retriever: Retriever,
+    /// The knowledge base.
+    pub kb: Arc<KnowledgeBase>,
+    /// The reader, where one was asked for.
+    pub generator: Option<Arc<dyn Generator>>,
+    /// All together.
+    pub pipeline: Pipeline,
+}
+
+/// Directory (or file) of a model that is there whole, as far as sizes tell.
+fn find(config: &Config, what: &'static str, model: &ModelRef) -> Result<PathBuf, EnginesError> {
+    let path = config.model_path(model);
+    if let ModelRef::Name(name) = model {
+        match Models::open(&config.models_dir(), None)?.find(name) {
+            Ok(found) => return Ok(found.path),
+            Err(ModelsError::Absent { pull, dir, .. }) => {
+                return Err(EnginesError::MissingModel { what, path: dir, pull: Some(pull) });
+            }
+            // Not of the catalogue: a directory that somebody put there.
+            Err(ModelsError::Unknown { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if path.exists() { Ok(path) } else { Err(EnginesError::MissingModel { what, path, pull: None }) }
+}
+
+fn model_file(config: &Config, what: &'static str, model: &ModelRef, file: &str) -> Result<PathBuf, EnginesError> {
+    find(config, what, model)?;
+    let path = config.model_file(model, file);
+    if path.is_file() { Ok(path) } else { Err(EnginesError::MissingModel { what, path, pull: None }) }
+}
+
+fn named_file(key: &'static str, path: &Path) -> Result<PathBuf, EnginesError> {
+    if path.is_file() { Ok(path.to_owned()) } else { Err(EnginesError::MissingFile { key, path: path.to_owned() }) }
+}
+
+/// The retriever's files, each seen to be there.
+///
+/// # Errors
+/// [`EnginesError::MissingModel`] or [`EnginesError::MissingFile`].
+pub fn retriever_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
+    let files = tower_files(config)?;
+    named_file("retriever.weights", &files.weights)?;
+    Ok(files)
+}
+
+/// As [`retriever_files`], but the trained weights need not be there: for training them.
+///
+/// # Errors
+/// As [`retriever_files`].
+pub fn tower_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
+    let part = &config.retriever;
+    Ok(RetrieverFiles {
+        text_weights: model_file(config, "the retriever", &part.text_weights, "model.safetensors")?,
+        tokenizer: model_file(config, "the retriever", &part.text_tokenizer, "tokenizer.json")?,
+        vision_weights: model_file(config, "the retriever", &part.image_weights, "model.safetensors")?,
+        config: named_file("retriever.config", &part.config)?,
+        weights: part.weights.clone(),
+        instruction: part.instruction.clone(),
+        max_batch: part.batch_size,
+    })
+}
+
+/// Sees that every file is there that [`open`] will load.
+///
+/// # Errors
+/// As [`retriever_files`].
+pub fn check_files(config: &Config, generate: bool) -> Result<(), EnginesError> {
+    retriever_files(config)?;
+    ranker_files(config)?;
+    if generate {
+        reader_dir(config)?;
+    }
+    Ok(())
+}
+
+fn ranker_files(config: &Config) -> Result<[PathBuf; 3], EnginesError> {
+    let file = |name| model_file(config, "the section ranker", &config.rag.ranker, name);
+    Ok([file("config.json")?, file("model.safetensors")?, file("tokenizer.json")?])
+}
+
+fn reader_dir(config: &Config) -> Result<PathBuf, EnginesError> {
+    find(config, "the answering model", &config.generator.model)
+}
+
+/// Starts the retriever that is configured.
+///
+/// # Errors
+/// Missing or unusable files.
+pub fn start_retriever(config: &Config) -> Result<Retriever, EnginesError> {
+    Ok(Retriever::start(retriever_files(config)?)?)
+}
+
+/// Loads the sentence encoder that ranks sections.
+///
+/// # Errors
+/// Missing or unusable files.
+pub fn open_ranker(config: &Config) -> Result<BiEncoderRanker, EnginesError> {
+    let [architecture, weights, tokenizer] = ranker_files(config)?;
+    let encoder = SentenceEncoder::load(&architecture, &weights, &tokenizer)?;
+    Ok(BiEncoderRanker::new(Arc::new(encoder)).with_lexical_weight(LEXICAL_WEIGHT))
+}
+
+/// Weight of shared words beside the cosine of sentences.
+const LEXICAL_WEIGHT: f32 = 0.2;
+
+/// Settings of a pipeline, as configured. The instruction stays with the retriever, which puts it before the text.
+#[must_use]
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        candidates: config.rag.candidates,
+        passages: config.rag.passages,
+        passage_tokens: config.rag.token_budget,
+        tokens_per_passage: config.rag.token_budget,
+        max_tokens: config.generator.max_tokens,
+        min_score: Some(config.rag.min_score as f32),
+        picture_limits: PictureLimits {
+            max_bytes: config.retriever.max_picture_bytes,
+            max_pixels: config.retriever.max_picture_pixels,
+        },
+        ..Settings::default()
+    }
+}
+
+/// Opens everything that is configured, with or without the reader.
+///
+/// # Errors
+/// See [`EnginesError`]; what can be seen without loading a model is told first.
+pub async fn open_pipeline(config: &Config, generate: bool) -> Result<Engines, EnginesError> {
+    check_files(config, generate)?;
+    let status = kb::status(&config.kb_root(), &config.kb.name)?;
+    if status.manifest.is_none() && status.damage.is_none() {
+        return Err(kb::place::Place::new(&config.kb_root(), &config.kb.name)?.not_found().into());
+    }
+    let retriever = start_retriever(config)?;
+    open(config, retriever, generate).await
+}
+
+/// As [`open_pipeline`], with a retriever that runs already.
+///
+/// # Errors
+/// See [`EnginesError`].
+pub async fn open(config: &Config, retriever: Retriever, generate: bool) -> Result<Engines, EnginesError> {
+    let kb = Arc::new(KnowledgeBase::open(&config.kb_root(), &config.kb.name, Some(retriever.fingerprint()))?);
+    let ranker = Arc::new(open_ranker(config)?);
+    let templates = match config.generator.prompt() {
+        Some(path) => Templates::open(path)?,
+        None => Templates::built_in()?,
+    };
+    let generator = if generate { Some(open_reader(config).await?) } else { None };
+    let encoder = Arc::new(Queries(retriever.clone()));
+    let search = Arc::new(Shared(Arc::clone(&kb)));
+    let pipeline = Pipeline::new(encoder, search, ranker, generator.clone(), templates, settings(config));
+    Ok(Engines { retriever, kb, generator, pipeline })
+}
+
+/// Loads the reader that is configured.
+///
+/// # Errors
+/// Missing or unusable files; [`GeneratorError::NoEngine`] in a build without one.
+#[cfg(feature = "mistral")]
+pub async fn open_reader(config: &Config) -> Result<Arc<dyn Generator>, EnginesError> {
+    use crate::generator::mistral::{Format, MistralGenerator, MistralSettings};
+    let dir = reader_dir(config)?;
+    let text = &config.generator.format;
+    let formats = [Format::Auto, Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4k];
+    let format = formats.into_iter().find(|format| format.name() == text).ok_or_else(|| GeneratorError::Load {
+        path: dir.display().to_string(),
+        reason: format!("`generator.format` is {text:?}, which the engine does not take; expected q8_0, q4k, f32 or auto"),
+    })?;
+    let settings = MistralSettings { format, ..MistralSettings::default() };
+    Ok(Arc::new(MistralGenerator::load(&dir, settings).await?))
+}
+
+/// As the function of the same name in a build with an engine: sees that the files are there, and that it cannot load
+/// them.
+///
+/// # Errors
+/// Missing files, or [`GeneratorError::NoEngine`].
+#[cfg(not(feature = "mistral"))]
+pub async fn open_reader(config: &Config) -> Result<Arc<dyn Generator>, EnginesError> {
+    reader_dir(config)?;
+    Err(GeneratorError::NoEngine.into())
+}
+
+/// A retriever, for queries.
+struct Queries(Retriever);
+
+impl QueryEncoder for Queries {
+    fn encode(&self, item: Item) -> Result<Vec<f32>, PartError> {
+        self.0.encode_query(item).map_err(|e| {
+            let kind = match e {
+                RetrieverError::Picture(_) | RetrieverError::EmptyItem => PartErrorKind::Input,
+                _ => PartErrorKind::Failure,
+            };
+            PartError::new(kind, e)
+        })
+    }
+}
+
+/// A knowledge base that is shared.
+struct Shared(Arc<KnowledgeBase>);
+
+impl Search for Shared {
+    fn search(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, PartError> {
+        self.0.search(query, k).map_err(PartError::failure)
+    }
+
+    fn article(&self, url: &str) -> Result<Option<Article>, PartError> {
+        self.0.article(url).map_err(PartError::failure)
+    }
+}
+
+impl TextEncoder for SentenceEncoder {
+    fn encode(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, PartError> {
+        Self::encode(self, texts).map_err(PartError::failure)
+    }
+}
+
+/// A retriever that embeds the documents of a build.
+pub struct DocumentEmbedder {
+    retriever: Retriever,
+    limits: PictureLimits,
+}
+
+impl DocumentEmbedder {
+    /// Pictures are opened within `limits`.
+    #[must_use]
+    pub fn new(retriever: Retriever, limits: PictureLimits) -> Self {
+        Self { retriever, limits }
+    }
+}
+
+impl Embedder for DocumentEmbedder {
+    fn fingerprint(&self) -> &str {
+        self.retriever.fingerprint()
+    }
+
+    fn dim(&self) -> usize {
+        self.retriever.dim()
+    }
+
+    fn embed(&self, batch: Vec<Document>) -> Result<Vec<Result<Vec<f32>, String>>, String> {
+        let items: Vec<Result<Item, String>> = batch
+            .into_iter()
+            .map(|document| match document.image {
+                None if document.text.is_none() => Err(RetrieverError::EmptyItem.to_string()),
+                None => Ok(Item { text: document.text, image: None }),
+                Some(path) => match Picture::open(&path, &self.limits) {
+                    Ok(picture) => Ok(Item { text: document.text, image: Some(picture) }),
+                    Err(e) => Err(e.to_string()),
+                },
+            })
+            .collect();
+        let whole: Vec<Item> = items.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
+        let expected = whole.len();
+        let vectors = if whole.is_empty() { Vec::new() } else { self.retriever.encode(whole).map_err(|e| e.to_string())? };
+        if vectors.len() != expected {
+            return Err(format!("the retriever gave {} vectors for {expected} documents", vectors.len()));
+        }
+        let mut vectors = vectors.into_iter();
+        Ok(items.into_iter().map(|item| item.and_then(|_| vectors.next().ok_or_else(|| "no vector".to_owned()))).collect())
+    }
+}
