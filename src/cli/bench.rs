@@ -231,7 +231,12 @@ fn answer(
 fn table(report: &Report) -> Table {
     let mut table = Table::new(&["measure", "p50", "p95", "unit"]);
     for encode in report.encode.iter().flatten() {
-        table.row([format!("encode, batch {}", encode.batch), format!("{:.1}", encode.items_per_s), String::new(), "items/s".into()]);
+        table.row([
+            format!("encode, batch {}", encode.batch),
+            format!("{:.1}", encode.items_per_s),
+            String::new(),
+            "items/s".into(),
+        ]);
     }
     if let Some(search) = &report.search {
         let name = format!("search, {} of {} articles", search.k, search.articles);

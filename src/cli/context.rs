@@ -51,10 +51,7 @@ impl Context {
 /// Bounds of pictures.
 #[must_use]
 pub fn picture_limits(config: &Config) -> PictureLimits {
-    PictureLimits {
-        max_bytes: config.retriever.max_picture_bytes,
-        max_pixels: config.retriever.max_picture_pixels,
-    }
+    PictureLimits { max_bytes: config.retriever.max_picture_bytes, max_pixels: config.retriever.max_picture_pixels }
 }
 
 /// Decodes a picture of the command line, so that a bad one is told before any model is loaded.

@@ -24,9 +24,13 @@ const HELP: &str = "\
 /// Runs the command.
 pub fn run(context: &Context, args: &DemoArgs) -> anyhow::Result<Exit> {
     if context.global.config.is_some() {
-        return Err(Failure::new(Exit::Usage, "usage", "the demo has a configuration of its own; --config cannot be used with it")
-            .hint("change single keys with --set KEY=VALUE, or use cicerone ask")
-            .into());
+        return Err(Failure::new(
+            Exit::Usage,
+            "usage",
+            "the demo has a configuration of its own; --config cannot be used with it",
+        )
+        .hint("change single keys with --set KEY=VALUE, or use cicerone ask")
+        .into());
     }
     let config = Config::load_starter(&context.global.set)?.config;
     let asked = args.question.as_deref().map(checked_question).transpose()?;

@@ -36,7 +36,10 @@ pub fn run(context: &Context, args: &DoctorArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let features = if report.features.is_empty() { "none".to_owned() } else { report.features.join(", ") };
-    context.screen.line(format_args!("cicerone {} ({}, {} threads, features: {features})", report.version, report.target, report.threads))?;
+    context.screen.line(format_args!(
+        "cicerone {} ({}, {} threads, features: {features})",
+        report.version, report.target, report.threads
+    ))?;
     for check in &report.checks {
         let mark = if check.good { "ok" } else { "--" };
         context.screen.line(format_args!("{mark}  {:<14} {}", check.name, check.found))?;

@@ -247,7 +247,9 @@ mod tests {
 
     #[test]
     fn exit_codes_read_back() {
-        for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::Mismatch, Exit::Partial, Exit::Interrupted] {
+        for exit in
+            [Exit::Done, Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::Mismatch, Exit::Partial, Exit::Interrupted]
+        {
             assert_eq!(Exit::from_code(exit.code()), exit);
         }
     }

@@ -60,9 +60,12 @@ fn build(context: &Context, args: &KbBuildArgs) -> anyhow::Result<Exit> {
 /// # Errors
 /// A key of `[kb.build]` that the builder does not take.
 pub fn options(config: &Config, name: &str) -> anyhow::Result<BuildOptions> {
-    let embed_text = config.kb.build.embed_text.parse().map_err(|e: String| {
-        Failure::new(Exit::Usage, "config", format!("kb.build.embed_text: {e}"))
-    })?;
+    let embed_text = config
+        .kb
+        .build
+        .embed_text
+        .parse()
+        .map_err(|e: String| Failure::new(Exit::Usage, "config", format!("kb.build.embed_text: {e}")))?;
     let recipe = Recipe {
         embed_text,
         embed_image: config.kb.build.embed_image,
@@ -192,7 +195,10 @@ fn list(context: &Context, args: &KbListArgs) -> anyhow::Result<Exit> {
         }
         context.screen.json(&List { schema_version: SCHEMA_VERSION, knowledge_bases: all }, false)?;
     } else if all.is_empty() {
-        context.screen.note(format_args!("no knowledge base in {}; build one with cicerone kb build", config.kb_root().display()));
+        context.screen.note(format_args!(
+            "no knowledge base in {}; build one with cicerone kb build",
+            config.kb_root().display()
+        ));
     } else {
         for status in &all {
             context.screen.line(summary(status))?;

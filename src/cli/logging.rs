@@ -31,7 +31,8 @@ pub fn start(global: &Global) -> anyhow::Result<()> {
         None => (BoxMakeWriter::new(std::io::stderr), false),
         Some(path) => {
             let file = fs_err::OpenOptions::new().create(true).append(true).open(path).map_err(|e| {
-                Failure::new(Exit::Usage, "log_file", e.to_string()).hint("name a file in a folder that exists: --log-file FILE")
+                Failure::new(Exit::Usage, "log_file", e.to_string())
+                    .hint("name a file in a folder that exists: --log-file FILE")
             })?;
             (BoxMakeWriter::new(Mutex::new(file.into_file())), false)
         }

@@ -72,7 +72,11 @@ pub fn fetch_missing(context: &Context, config: &Config, names: &[&str]) -> anyh
     let wanted = models.catalogue().select(names)?;
     if wanted.iter().any(|entry| models.find(&entry.name).is_err()) {
         let size = wanted.iter().filter(|entry| models.find(&entry.name).is_err()).map(|entry| entry.bytes).sum();
-        context.screen.note(format_args!("fetching models into {} (about {}, once)", models.dir().display(), bytes(size)));
+        context.screen.note(format_args!(
+            "fetching models into {} (about {}, once)",
+            models.dir().display(),
+            bytes(size)
+        ));
         fetch(context, config, names)?;
     }
     Ok(())
@@ -115,7 +119,9 @@ fn verify(context: &Context, names: &[String]) -> anyhow::Result<Exit> {
     };
     if all.is_empty() {
         let missing = format!("no model is in {}", models.dir().display());
-        return Err(Failure::new(Exit::Unreachable, "model_missing", missing).hint("cicerone models pull starter").into());
+        return Err(Failure::new(Exit::Unreachable, "model_missing", missing)
+            .hint("cicerone models pull starter")
+            .into());
     }
     let mut first = None;
     for name in &all {
@@ -165,9 +171,12 @@ pub fn failure(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
 #[must_use]
 pub fn of(error: &ModelsError) -> Failure {
     let whole = error.to_string();
-    let split = |at: &str| whole.rsplit_once(at).map_or((whole.clone(), None), |(m, h)| (m.to_owned(), Some(h.to_owned())));
+    let split =
+        |at: &str| whole.rsplit_once(at).map_or((whole.clone(), None), |(m, h)| (m.to_owned(), Some(h.to_owned())));
     let (exit, code, (message, hint)) = match error {
-        ModelsError::Unknown { .. } => (Exit::Usage, "model_unknown", (whole.clone(), Some("cicerone models list".into()))),
+        ModelsError::Unknown { .. } => {
+            (Exit::Usage, "model_unknown", (whole.clone(), Some("cicerone models list".into())))
+        }
         ModelsError::Catalogue { .. } => (Exit::Usage, "model_catalogue", (whole.clone(), None)),
         ModelsError::Absent { pull, .. } => {
             let (message, _) = split("; fetch it with ");

@@ -40,8 +40,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
         let now = Instant::now();
-        let progress =
-            Self { screen: screen.clone(), bar, label: label.to_owned(), unit, started: now, told: now };
+        let progress = Self { screen: screen.clone(), bar, label: label.to_owned(), unit, started: now, told: now };
         progress.style(false);
         progress
     }

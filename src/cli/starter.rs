@@ -68,7 +68,9 @@ pub fn data_dir(named: Option<&Path>) -> anyhow::Result<PathBuf> {
         return Ok(dir);
     }
     let message = format!("{}: no kb.jsonl in it; expected kb.jsonl, images.csv and questions.csv", dir.display());
-    Err(Failure::new(Exit::Usage, "data", message).hint("set CICERONE_STARTER_DIR to the source tree's data/starter").into())
+    Err(Failure::new(Exit::Usage, "data", message)
+        .hint("set CICERONE_STARTER_DIR to the source tree's data/starter")
+        .into())
 }
 
 /// A picture of an entity, a row of `images.csv`.

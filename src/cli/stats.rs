@@ -53,15 +53,6 @@ impl Table {
         };
         std::iter::once(&self.heading).chain(&self.rows).map(line).collect()
     }
-
-    /// For a document.
-    #[must_use]
-    pub fn markdown(&self) -> String {
-        let line = |row: &Vec<String>| format!("| {} |\n", row.join(" | "));
-        let rule = format!("|{}\n", " --- |".repeat(self.heading.len()));
-        let rows: String = self.rows.iter().map(line).collect();
-        format!("{}{rule}{rows}", line(&self.heading))
-    }
 }
 
 #[cfg(test)]
@@ -82,6 +73,5 @@ mod tests {
         let mut table = Table::new(&["a", "long"]);
         table.row(["xyz", "1"]);
         assert_eq!(table.text(), "a    long\nxyz  1\n");
-        assert_eq!(table.markdown(), "| a | long |\n| --- | --- |\n| xyz | 1 |\n");
     }
 }

@@ -6,16 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{
-    BiEncoderRanker, PartError, PartErrorKind, Pipeline, QueryEncoder, Search, Settings, TextEncoder,
-};
+use super::{BiEncoderRanker, PartError, PartErrorKind, Pipeline, QueryEncoder, Search, Settings, TextEncoder};
 use crate::config::{Config, ModelRef};
 use crate::generator::{Generator, GeneratorError, PromptError, Templates};
 use crate::kb::{self, Article, Document, Embedder, Hit, KbError, KnowledgeBase};
 use crate::models::{Models, ModelsError};
-use crate::retriever::{
-    Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
-};
+use crate::retriever::{Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder};
 
 /// Why the parts cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -226,7 +222,9 @@ pub async fn open_reader(config: &Config) -> Result<Arc<dyn Generator>, EnginesE
     let formats = [Format::Auto, Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4k];
     let format = formats.into_iter().find(|format| format.name() == text).ok_or_else(|| GeneratorError::Load {
         path: dir.display().to_string(),
-        reason: format!("`generator.format` is {text:?}, which the engine does not take; expected q8_0, q4k, f32 or auto"),
+        reason: format!(
+            "`generator.format` is {text:?}, which the engine does not take; expected q8_0, q4k, f32 or auto"
+        ),
     })?;
     let settings = MistralSettings { format, ..MistralSettings::default() };
     Ok(Arc::new(MistralGenerator::load(&dir, settings).await?))
@@ -314,11 +312,15 @@ impl Embedder for DocumentEmbedder {
             .collect();
         let whole: Vec<Item> = items.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
         let expected = whole.len();
-        let vectors = if whole.is_empty() { Vec::new() } else { self.retriever.encode(whole).map_err(|e| e.to_string())? };
+        let vectors =
+            if whole.is_empty() { Vec::new() } else { self.retriever.encode(whole).map_err(|e| e.to_string())? };
         if vectors.len() != expected {
             return Err(format!("the retriever gave {} vectors for {expected} documents", vectors.len()));
         }
         let mut vectors = vectors.into_iter();
-        Ok(items.into_iter().map(|item| item.and_then(|_| vectors.next().ok_or_else(|| "no vector".to_owned()))).collect())
+        Ok(items
+            .into_iter()
+            .map(|item| item.and_then(|_| vectors.next().ok_or_else(|| "no vector".to_owned())))
+            .collect())
     }
 }

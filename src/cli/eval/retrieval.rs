@@ -101,7 +101,8 @@ struct Document {
 
 fn articles(dir: &Path, config: &Config, limits: &PictureLimits) -> anyhow::Result<Vec<Document>> {
     let recipe = kb_command::options(config, &config.kb.name)?.recipe;
-    let mut source = kb::source::open(&format!("evqa:{}", dir.join("kb.jsonl").display())).map_err(kb::KbError::from)?;
+    let mut source =
+        kb::source::open(&format!("evqa:{}", dir.join("kb.jsonl").display())).map_err(kb::KbError::from)?;
     let root = source.picture_root().to_owned();
     let document = |article: Article| {
         let image = match article.image.as_deref().filter(|_| recipe.embed_image) {

@@ -1,0 +1,109 @@
+//! The whole path on shipped pictures, with every engine real.
+
+use predicates::prelude::*;
+
+use super::starter::{starter, starter_file};
+use super::support::{cicerone, failure, fits, json, stderr, stdout};
+
+const CAPITAL: &str = "What is the capital of this country?";
+
+#[test]
+fn the_demo_answers_a_shipped_question_with_its_sources() {
+    let starter = starter();
+    let kenya = starter_file("images/twemoji/ke.png");
+    let ask = |json: &[&str]| {
+        let image = kenya.to_str().unwrap();
+        cicerone(&starter.data).args(["demo", "--question", CAPITAL, "--image", image]).args(json).assert().success()
+    };
+    let text = ask(&[]);
+    assert!(stdout(&text).contains("Nairobi"), "{}", stdout(&text));
+    assert!(stdout(&text).contains("\nSources\n[1] Kenya — "), "{}", stdout(&text));
+    assert!(stderr(&text).contains("does not see the picture"), "{}", stderr(&text));
+    let document = json(&ask(&["--json"]), "ask");
+    assert_eq!(document["outcome"], "answered");
+    assert_eq!(document["entity"]["title"], "Kenya");
+    assert!(document["plain"].as_str().unwrap().contains("Nairobi"), "{document:#}");
+    let cited = document["citations"][0]["passage"].as_u64().unwrap();
+    assert!(document["passages"].as_array().unwrap().iter().any(|p| p["number"] == cited), "{document:#}");
+}
+
+#[test]
+fn every_event_of_an_answer_is_a_line() {
+    let starter = starter();
+    let image = starter_file("images/twemoji/jp.png");
+    let args = ["-c", "configs/starter.toml", "ask", CAPITAL, "--stream-json", "--image"];
+    let assert = cicerone(&starter.data).args(args).arg(image).assert().success();
+    let lines: Vec<serde_json::Value> = stdout(&assert).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["schema_version"] == 1 && line["event"].is_string()));
+    assert_eq!(lines[0]["event"], "started");
+    let mut answer = lines.last().unwrap()["answer"].clone();
+    answer["schema_version"] = 1.into();
+    fits(&answer, "ask");
+    let streamed: String =
+        lines.iter().filter(|l| l["event"] == "token").map(|l| l["text"].as_str().unwrap()).collect();
+    assert!(streamed.contains(answer["plain"].as_str().unwrap().split(' ').next().unwrap()), "{streamed:?} {answer:#}");
+}
+
+#[test]
+fn without_a_generator_there_are_candidates_and_passages() {
+    let starter = starter();
+    let image = starter_file("images/twemoji/br.png");
+    let ask = ["-c", "configs/starter.toml", "ask", CAPITAL, "--no-generate", "-k", "3", "--image"];
+    let assert = cicerone(&starter.data).args(ask).arg(&image).assert().success();
+    let text = stdout(&assert);
+    assert!(text.starts_with("Candidates\n  1  0."), "{text}");
+    assert!(text.contains("Brazil") && text.contains("\nPassages\n[1] "), "{text}");
+    let assert = cicerone(&starter.data).args(ask).arg(&image).arg("--json").assert().success();
+    let document = json(&assert, "ask");
+    assert_eq!(document["outcome"], "passages-only");
+    assert_eq!(document["candidates"].as_array().unwrap().len(), 3);
+    assert!(document["generator"].is_null());
+}
+
+#[test]
+fn a_search_finds_the_drawing_and_a_piped_session_goes_through() {
+    let starter = starter();
+    let image = starter_file("images/twemoji/ke.png");
+    let search = ["-c", "configs/starter.toml", "kb", "search", CAPITAL, "--json", "-k", "5", "--image"];
+    let found = json(&cicerone(&starter.data).args(search).arg(&image).assert().success(), "kb-search");
+    assert_eq!(found["hits"].as_array().unwrap().len(), 5);
+    assert_eq!(found["hits"][0]["title"], "Kenya");
+
+    let lines = format!(":image {}\n{CAPITAL}\n:image nowhere.png\n:quit\n", image.display());
+    let session = cicerone(&starter.data).arg("demo").write_stdin(lines).assert().code(5);
+    assert!(stdout(&session).contains("Nairobi"), "{}", stdout(&session));
+    assert!(stderr(&session).contains("nowhere.png"), "{}", stderr(&session));
+}
+
+#[test]
+fn a_knowledge_base_of_another_retriever_is_refused_with_the_command_that_mends_it() {
+    let starter = starter();
+    let other = ["-c", "configs/starter.toml", "--set", "retriever.instruction=Other words:"];
+    let ask = cicerone(&starter.data).args(other).args(["ask", CAPITAL, "--no-generate", "--json"]).assert();
+    let error = failure(ask, 4, "kb_fingerprint_mismatch");
+    let hint = error["error"]["hint"].as_str().unwrap();
+    assert!(hint.starts_with("cicerone kb build --name starter --source evqa:"), "{hint}");
+}
+
+#[test]
+fn a_finished_build_is_up_to_date_and_whole() {
+    let starter = starter();
+    let source = format!("evqa:{}", starter_file("kb.jsonl").display());
+    let build = ["-c", "configs/starter.toml", "kb", "build", "--json", "--source", &source];
+    let built: serde_json::Value =
+        serde_json::from_str(&stdout(&cicerone(&starter.data).args(build).assert().success())).unwrap();
+    assert_eq!(built["outcome"], "up-to-date");
+    assert_eq!(built["manifest"]["counts"]["articles"], 249);
+    let verify = cicerone(&starter.data).args(["kb", "verify", "starter"]).assert().success();
+    assert!(predicate::str::contains("starter: whole (249 articles").eval(&stdout(&verify)));
+    cicerone(&starter.data).args(["models", "verify"]).assert().success();
+}
+
+#[test]
+fn searches_are_timed() {
+    let starter = starter();
+    let bench = cicerone(&starter.data).args(["bench", "search", "--json"]).assert().success();
+    let report = json(&bench, "bench");
+    assert_eq!(report["search"]["articles"], 249);
+    assert!(report["answer"].is_null());
+}

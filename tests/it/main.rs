@@ -1,0 +1,8 @@
+//! What a user sees, of the real program. One binary, so that the heavy engines are linked once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod answering;
+mod cli;
+mod starter;
+mod support;

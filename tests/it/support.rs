@@ -1,0 +1,51 @@
+//! The program under test, and what its output is compared with.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use serde_json::Value;
+
+/// The program, with nothing of this machine's configuration and its data in `data`.
+pub fn cicerone(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cicerone"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CICERONE_")) {
+        command.env_remove(name);
+    }
+    command.env("CICERONE_DATA_DIR", data).env("XDG_CONFIG_HOME", data).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+/// stdout as text.
+pub fn stdout(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+}
+
+/// stderr as text.
+pub fn stderr(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
+
+/// stdout as one JSON document that fits `schemas/NAME.json`.
+pub fn json(assert: &Assert, schema: &str) -> Value {
+    let value: Value = serde_json::from_str(&stdout(assert)).unwrap_or_else(|e| panic!("{e}: {:?}", stdout(assert)));
+    fits(&value, schema);
+    value
+}
+
+/// Panics where `value` does not fit `schemas/NAME.json`.
+pub fn fits(value: &Value, schema: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{schema}.json"));
+    let schema: Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let errors: Vec<String> = validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path)).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{value:#}");
+}
+
+/// The JSON error of a command that ended with `exit`.
+pub fn failure(assert: Assert, exit: i32, code: &str) -> Value {
+    let assert = assert.code(exit);
+    let value = json(&assert, "error");
+    assert_eq!(value["error"]["code"], code, "{value:#}");
+    value
+}
