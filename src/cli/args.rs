@@ -286,8 +286,11 @@ pub struct ModelsVerifyArgs {
 /// `cicerone models convert`
 #[derive(Debug, Args)]
 pub struct ModelsConvertArgs {
-    /// A `.pth`, `.pt` or `.gguf` file
+    /// A `.pth`, `.pt` or `.gguf` file, told apart by its first bytes
     pub input: PathBuf,
+    /// Leave out tensors whose names start so, such as an unused classifier (`.pth` only)
+    #[arg(long, value_name = "START")]
+    pub leave_out: Vec<String>,
     /// The safetensors file, or for GGUF the directory, to write
     pub output: PathBuf,
     /// Type of the weights that are written

@@ -145,15 +145,7 @@ fn convert(context: &Context, args: &ModelsConvertArgs) -> anyhow::Result<Exit> 
         FloatArg::F32 => Float::F32,
         FloatArg::F16 => Float::F16,
     };
-    let extension = args.input.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let done = match extension.as_str() {
-        "gguf" => convert::gguf::convert(&args.input, &args.output, float)?,
-        "pth" | "pt" | "bin" => convert::pth::convert(&args.input, &args.output, float)?,
-        other => {
-            let found = format!("{}: cannot convert a .{other} file", args.input.display());
-            return Err(Failure::new(Exit::Usage, "usage", found).hint("give a .pth, .pt, .bin or .gguf file").into());
-        }
-    };
+    let done = convert::file(&args.input, &args.output, float, &args.leave_out)?;
     let output = args.output.display();
     context.screen.line(format_args!("{output}: {} tensors, {}", done.tensors, bytes(done.bytes)))?;
     if !done.dropped.is_empty() {

@@ -11,6 +11,7 @@
 pub mod answer;
 pub mod budget;
 pub mod citations;
+pub mod engines;
 pub mod entity;
 mod error;
 mod event;
