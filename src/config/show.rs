@@ -18,7 +18,7 @@ impl Loaded {
             if key.section() != section {
                 section = key.section();
                 // Writing to a string cannot fail.
-                let _ = write!(text, "{}[{section}]\n", if text.is_empty() { "" } else { "\n" });
+                let _ = writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" });
             }
             let _ = write!(text, "{} = {value}", key.field());
             match self.origins.get(key.name) {

@@ -3,7 +3,7 @@
 //! | noun | promise |
 //! | --- | --- |
 //! | [`dataset`] | a file's questions, read by column name; a row that cannot be used is reported with its line |
-//! | [`metric`] | the official scorers of Encyclopedic-VQA and InfoSeek, agreeing with their authors' code; Recall@K; intervals |
+//! | [`metric`] | the official scorers of Encyclopedic-VQA and InfoSeek, to the letter; Recall@K; intervals |
 //! | [`retrieval`] | ranked articles become R@K and MRR with intervals |
 //! | [`answers`] | questions are answered, scored and kept as they come; a second run goes on where the first ended |
 //! | [`report`] | numbers as text, Markdown and JSON, each with the name of its metric |

@@ -37,11 +37,9 @@ pub fn read(path: &Path, options: Options) -> Result<DataSet, EvalError> {
         return Err(EvalError::Column { path: path.to_owned(), missing, found });
     }
     let mut set = DataSet::default();
-    let (mut single, mut double, mut rows) = (0, 0, 0);
+    let (mut single, mut double) = (0, 0);
     let mut ids = HashSet::new();
-    let mut records = reader.records();
-    while let Some(record) = records.next() {
-        rows += 1;
+    for record in reader.records() {
         let record = match record {
             Ok(record) => record,
             Err(e) if e.is_io_error() => return Err(failed(e)),
@@ -74,7 +72,7 @@ pub fn read(path: &Path, options: Options) -> Result<DataSet, EvalError> {
     if set.questions.is_empty() && set.two_hop == 0 {
         return Err(EvalError::Empty {
             path: path.to_owned(),
-            rows,
+            rows: set.dirty.len(),
             first: set.dirty.first().map(ToString::to_string),
             expected: "questions in Encyclopedic-VQA's columns",
         });

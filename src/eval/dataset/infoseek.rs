@@ -60,9 +60,7 @@ pub fn read(questions: &Path, qtype: Option<&Path>, withkb: Option<&Path>) -> Re
     };
     let mut set = DataSet::default();
     let mut ids = HashSet::new();
-    let mut read = 0;
     for row in JsonlReader::<Record>::open(questions)? {
-        read += 1;
         let (line, record) = match row {
             Ok(row) => row,
             Err(IoError::Line { line, reason, .. }) => {
@@ -116,7 +114,7 @@ pub fn read(questions: &Path, qtype: Option<&Path>, withkb: Option<&Path>) -> Re
     if set.questions.is_empty() {
         return Err(EvalError::Empty {
             path: questions.to_owned(),
-            rows: read,
+            rows: set.dirty.len(),
             first: set.dirty.first().map(ToString::to_string),
             expected: "InfoSeek records with answer_eval (the test split has none)",
         });
