@@ -148,7 +148,7 @@ fn convert(context: &Context, args: &ModelsConvertArgs) -> anyhow::Result<Exit> 
     let extension = args.input.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let done = match extension.as_str() {
         "gguf" => convert::gguf::convert(&args.input, &args.output, float)?,
-        "pth" | "pt" | "bin" => convert::pth::convert(&args.input, &args.output, float)?,
+        "pth" | "pt" | "bin" => convert::pth::convert(&args.input, &args.output, float, &args.leave_out)?,
         other => {
             let found = format!("{}: cannot convert a .{other} file", args.input.display());
             return Err(Failure::new(Exit::Usage, "usage", found).hint("give a .pth, .pt, .bin or .gguf file").into());
