@@ -31,15 +31,14 @@ pub fn run(context: &Context, args: &AskArgs) -> anyhow::Result<Exit> {
         _ => Form::Text { sources: args.show_sources || args.no_generate },
     };
     let question = Question::new(text, image.map(QuestionImage::Decoded));
-    context.runtime()?.block_on(async {
-        let progress = Progress::new(&context.screen, "loading", Unit::Things(""));
-        let engines = engines::open_pipeline(&config, !args.no_generate).await?;
-        drop(progress);
-        warn_blind(&context.screen, &engines, question.image.is_some());
-        let guard = interrupt::guard();
-        answer(&context.screen, &engines.pipeline, question, form, &guard).await?;
-        Ok(Exit::Done)
-    })
+    let runtime = context.runtime()?;
+    let progress = Progress::new(&context.screen, "loading", Unit::Things(""));
+    let engines = engines::open_pipeline(&config, !args.no_generate, &runtime)?;
+    drop(progress);
+    warn_blind(&context.screen, &engines, question.image.is_some());
+    let guard = interrupt::guard();
+    runtime.block_on(answer(&context.screen, &engines.pipeline, question, form, &guard))?;
+    Ok(Exit::Done)
 }
 
 /// The question as given, or from stdin.

@@ -190,7 +190,7 @@ fn answer(
 ) -> anyhow::Result<Answers> {
     let runtime = context.runtime()?;
     let mut progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
-    let Engines { pipeline, generator, .. } = runtime.block_on(engines::open(config, retriever, true))?;
+    let Engines { pipeline, generator, .. } = engines::open(config, retriever, true, &runtime)?;
     let guard = interrupt::guard();
     let mut done = Vec::new();
     // The first answer warms up and is not counted.

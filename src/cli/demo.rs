@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use tokio::runtime::Runtime;
+
 use super::args::DemoArgs;
 use super::ask::{self, Form};
 use super::context::{Context, checked_question, open_picture};
@@ -45,33 +47,28 @@ pub fn run(context: &Context, args: &DemoArgs) -> anyhow::Result<Exit> {
                 .into());
         }
     }
-    context.runtime()?.block_on(async {
-        let engines = prepare(context, &config).await?;
-        match asked {
-            Some(text) => {
-                ask::warn_blind(&context.screen, &engines, picture.is_some());
-                let form = if args.json { Form::Json } else { Form::Text { sources: true } };
-                let question = Question::new(text, picture.map(QuestionImage::Decoded));
-                let guard = interrupt::guard();
-                ask::answer(&context.screen, &engines.pipeline, question, form, &guard).await?;
-                Ok(Exit::Done)
-            }
-            None => session(context, &config, &engines, picture, first.into_iter().map(Ok).chain(lines)).await,
-        }
-    })
-}
-
-/// Fetches and builds what is missing, loads the rest.
-async fn prepare(context: &Context, config: &Config) -> anyhow::Result<Engines> {
-    let retriever = starter::prepare(context, config, true)?;
-    let _progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
-    Ok(engines::open(config, retriever, true).await?)
+    let runtime = context.runtime()?;
+    let retriever = starter::prepare(context, &config, true)?;
+    let progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
+    let engines = engines::open(&config, retriever, true, &runtime)?;
+    drop(progress);
+    let Some(text) = asked else {
+        let lines = first.into_iter().map(Ok).chain(lines);
+        return session(context, &config, &runtime, &engines, picture, lines);
+    };
+    ask::warn_blind(&context.screen, &engines, picture.is_some());
+    let form = if args.json { Form::Json } else { Form::Text { sources: true } };
+    let question = Question::new(text, picture.map(QuestionImage::Decoded));
+    let guard = interrupt::guard();
+    runtime.block_on(ask::answer(&context.screen, &engines.pipeline, question, form, &guard))?;
+    Ok(Exit::Done)
 }
 
 /// Reads lines until the end or `:quit`.
-async fn session(
+fn session(
     context: &Context,
     config: &Config,
+    runtime: &Runtime,
     engines: &Engines,
     mut picture: Option<Picture>,
     lines: impl Iterator<Item = std::io::Result<String>>,
@@ -110,7 +107,7 @@ async fn session(
                 let question = Question::new(text, picture.clone().map(QuestionImage::Decoded));
                 let guard = interrupt::guard();
                 let form = Form::Text { sources: true };
-                if let Err(error) = ask::answer(screen, &engines.pipeline, question, form, &guard).await {
+                if let Err(error) = runtime.block_on(ask::answer(screen, &engines.pipeline, question, form, &guard)) {
                     let failure = Failure::of(&error);
                     // A closed stdout ends the session; Ctrl-C ends the answer, and the session where nobody types.
                     if failure.is_quiet() || failure.exit == Exit::Interrupted && !terminal {

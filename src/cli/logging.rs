@@ -7,6 +7,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
+use crate::config::Config;
 
 /// Variable with a filter as `tracing_subscriber::EnvFilter` reads it; goes before `-v` and `-q`.
 const VARIABLE: &str = "CICERONE_LOG";
@@ -16,18 +17,21 @@ const VARIABLE: &str = "CICERONE_LOG";
 /// # Errors
 /// A log file that cannot be written, or a filter that cannot be read.
 pub fn start(global: &Global) -> anyhow::Result<()> {
+    // A configuration that cannot be used is told by the command that needs it.
+    let log = Config::load(global.config.as_deref(), &global.set).map(|loaded| loaded.config.log).unwrap_or_default();
     let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (_, 0) => "cicerone=warn,error",
-        (_, 1) => "cicerone=info,warn",
-        (_, 2) => "cicerone=debug,info",
-        _ => "debug",
+        (true, _) => "error".to_owned(),
+        (_, 0) if matches!(log.level.as_str(), "off" | "error") => log.level.clone(),
+        (_, 0) => format!("cicerone={},error", log.level),
+        (_, 1) => "cicerone=info,warn".to_owned(),
+        (_, 2) => "cicerone=debug,info".to_owned(),
+        _ => "debug".to_owned(),
     };
     let asked = std::env::var(VARIABLE).unwrap_or_default();
-    let text = if asked.is_empty() { level } else { &asked };
+    let text = if asked.is_empty() { &level } else { &asked };
     let filter = EnvFilter::try_new(text)
         .map_err(|e| Failure::new(Exit::Usage, "log_filter", format!("{VARIABLE}={text:?}: {e}")))?;
-    let (writer, ansi) = match &global.log_file {
+    let (writer, ansi) = match global.log_file.as_deref().or(log.file()) {
         None => (BoxMakeWriter::new(std::io::stderr), false),
         Some(path) => {
             let file = fs_err::OpenOptions::new().create(true).append(true).open(path).map_err(|e| {

@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
+
 use super::{BiEncoderRanker, PartError, PartErrorKind, Pipeline, QueryEncoder, Search, Settings, TextEncoder};
 use crate::config::{Config, ModelRef};
 use crate::generator::{Generator, GeneratorError, PromptError, Templates};
@@ -144,7 +146,12 @@ fn reader_dir(config: &Config) -> Result<PathBuf, EnginesError> {
 /// # Errors
 /// Missing or unusable files.
 pub fn start_retriever(config: &Config) -> Result<Retriever, EnginesError> {
-    Ok(Retriever::start(retriever_files(config)?)?)
+    let files = retriever_files(config)?;
+    if config.retriever.threads > 0 {
+        // Fails where the process has its pool already, by an earlier call with the same number.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(config.retriever.threads).build_global();
+    }
+    Ok(Retriever::start(files)?)
 }
 
 /// Loads the sentence encoder that ranks sections.
@@ -178,32 +185,32 @@ pub fn settings(config: &Config) -> Settings {
     }
 }
 
-/// Opens everything that is configured, with or without the reader.
+/// Opens everything that is configured, with or without the reader. Blocks: call it outside of `runtime`.
 ///
 /// # Errors
 /// See [`EnginesError`]; what can be seen without loading a model is told first.
-pub async fn open_pipeline(config: &Config, generate: bool) -> Result<Engines, EnginesError> {
+pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Result<Engines, EnginesError> {
     check_files(config, generate)?;
     let status = kb::status(&config.kb_root(), &config.kb.name)?;
     if status.manifest.is_none() && status.damage.is_none() {
         return Err(kb::place::Place::new(&config.kb_root(), &config.kb.name)?.not_found().into());
     }
     let retriever = start_retriever(config)?;
-    open(config, retriever, generate).await
+    open(config, retriever, generate, runtime)
 }
 
 /// As [`open_pipeline`], with a retriever that runs already.
 ///
 /// # Errors
 /// See [`EnginesError`].
-pub async fn open(config: &Config, retriever: Retriever, generate: bool) -> Result<Engines, EnginesError> {
+pub fn open(config: &Config, retriever: Retriever, generate: bool, runtime: &Runtime) -> Result<Engines, EnginesError> {
     let kb = Arc::new(KnowledgeBase::open(&config.kb_root(), &config.kb.name, Some(retriever.fingerprint()))?);
     let ranker = Arc::new(open_ranker(config)?);
     let templates = match config.generator.prompt() {
         Some(path) => Templates::open(path)?,
         None => Templates::built_in()?,
     };
-    let generator = if generate { Some(open_reader(config).await?) } else { None };
+    let generator = if generate { Some(runtime.block_on(open_reader(config))?) } else { None };
     let encoder = Arc::new(Queries(retriever.clone()));
     let search = Arc::new(Shared(Arc::clone(&kb)));
     let pipeline = Pipeline::new(encoder, search, ranker, generator.clone(), templates, settings(config));

@@ -26,7 +26,7 @@ pub fn run(context: &Context, args: &EvalAnswersArgs) -> anyhow::Result<Exit> {
     let retriever = starter::prepare(context, &config, true)?;
     let runtime = context.runtime()?;
     let progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
-    let engines = runtime.block_on(engines::open(&config, retriever, true))?;
+    let engines = engines::open(&config, retriever, true, &runtime)?;
     drop(progress);
 
     let manifest = engines.kb.manifest();
