@@ -87,7 +87,7 @@ impl Draft {
         let used: usize = self.parts.iter().map(|p| words(p)).sum();
         let text = clip(text, max.min(FULL.saturating_sub(used)));
         if !text.is_empty() {
-            self.parts.push(text);
+            self.parts.push(sentence(&text));
         }
     }
 
@@ -96,7 +96,7 @@ impl Draft {
         let used: usize = self.parts.iter().map(|p| words(p)).sum();
         let text = clip(text, max.min(FULL.saturating_sub(used)));
         if !text.is_empty() {
-            self.parts.push(format!("{label}: {}", lower(&text)));
+            self.parts.push(format!("{label}: {text}"));
         }
     }
 
@@ -107,18 +107,16 @@ impl Draft {
     }
 }
 
-/// First letter lower case, unless the word is an abbreviation, a name in capitals or a single letter.
-fn lower(text: &str) -> String {
-    let first: String = text.split(' ').next().unwrap_or_default().to_owned();
-    let name = first.chars().skip(1).any(char::is_uppercase) || first.chars().count() < 2;
-    let common = ["Mostly", "Tropical", "Temperate", "Arid", "Desert", "Low", "Flat", "Mountainous", "Volcanic", "Hot", "Mild", "Flooding", "None", "Generally", "Mainly", "Varies", "Vast", "Marine", "Subtropical", "Mediterranean"];
-    if name || !common.contains(&first.as_str()) {
-        return text.to_owned();
-    }
-    let mut chars = text.chars();
-    let head: String = chars.next().map(|c| c.to_lowercase().collect()).unwrap_or_default();
-    head + chars.as_str()
-}
+/// Anthems shared by several flags; named only in the article of the state whose own they are.
+const SHARED_ANTHEMS: [(&str, &str); 7] = [
+    ("God Save the King", "gb"),
+    ("Het Wilhelmus", "nl"),
+    ("La Marseillaise", "fr"),
+    ("The Star-Spangled Banner", "us"),
+    ("Advance Australia Fair", "au"),
+    ("Ja, vi elsker dette landet", "no"),
+    ("Yiyongjun Jinxingqu", "cn"),
+];
 
 static PEAK: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^([^\d;]+?),? ([\d,]+)(?: m\b|$|\.$)").expect("constant"));
 static PAREN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\s*[(\[][^()\[\]]*[)\]]").expect("constant"));
@@ -181,7 +179,7 @@ fn lead(c: &Country) -> Draft {
     };
     let status = c.field(&["Government", "Dependency status"]);
     d.say(format!("{} is a {} in {place}", the(c), if c.independent { "sovereign country" } else { "territory" }));
-    if crate::text::fold(&c.official) != crate::text::fold(&c.title) {
+    if crate::text::fold(&c.official) != crate::text::fold(&c.title) && c.code != "eh" {
         d.fact(
             Kind::OfficialName,
             format!("The official name of {} is {}", the(c), c.official),
@@ -204,6 +202,7 @@ fn geography(c: &Country) -> Draft {
     if let Some(found) = PEAK.captures(&plain)
         && !found[1].to_lowercase().contains("unnamed")
         && words(&found[1]) <= 9
+        && !found[1].contains(" was")
     {
         let name = found[1].trim().to_owned();
         let height: f64 = found[2].replace(',', "").parse().unwrap_or_default();
@@ -212,7 +211,7 @@ fn geography(c: &Country) -> Draft {
         if let Some((head, _)) = name.split_once(" on ") {
             names.push(head.to_owned());
         }
-        if !matches!(name.split(' ').next(), Some("highest" | "location")) && name.chars().next().is_some_and(char::is_uppercase) {
+        if name.chars().next().is_some_and(char::is_uppercase) {
             d.fact(Kind::HighestPoint, text.clone(), Answer::One(names));
             if height > 0.0 {
                 let fact = Fact {
@@ -255,7 +254,7 @@ fn area(c: &Country) -> Draft {
             d.labelled(label, &c.field(&["Geography", "Area", key]), 12);
         }
         let like = c.field(&["Geography", "Area - comparative"]);
-        if !like.is_empty() && !like.contains("Note") {
+        if !like.is_empty() && !like.contains("note") {
             d.labelled("In comparison", &like, 25);
         }
     }
@@ -291,11 +290,11 @@ fn borders(c: &Country) -> Draft {
                 d.say(format!("{} has no land borders", the(c)));
             }
         }
-        [one] => d.fact(
-            Kind::Borders,
-            format!("{} has a land border with {one} only", the(c)),
-            Answer::One(vec![one.clone()]),
-        ),
+        [one] => {
+            let short = PAREN.replace_all(one, "").into_owned();
+            let names = if short == *one { vec![short] } else { vec![one.clone(), short] };
+            d.fact(Kind::Borders, format!("{} has a land border with {one} only", the(c)), Answer::One(names));
+        }
         many => d.fact(
             Kind::Borders,
             format!("{} has land borders with {}", the(c), join(many)),
@@ -329,7 +328,8 @@ fn population(c: &Country) -> Draft {
     d.labelled("Urban population", &c.field(&["People and Society", "Urbanization", "urban population"]), 12);
     d.labelled("Median age", &c.field(&["People and Society", "Median age", "total"]), 8);
     d.labelled("Life expectancy at birth", &c.field(&["People and Society", "Life expectancy at birth", "total population"]), 8);
-    d.labelled("Largest urban areas", &c.field(&["People and Society", "Major urban areas - population"]), 40);
+    let cities = c.field(&["People and Society", "Major urban areas - population"]).replace(" (capital)", "");
+    d.labelled("Largest urban areas", &cities, 40);
     d
 }
 
@@ -340,10 +340,10 @@ fn people(c: &Country) -> Draft {
         && c.code != "tf"
         && c.code != "io"
     {
-        let mut names = vec![demonym.clone()];
+        let mut names: Vec<String> = demonym.split(", ").map(str::to_owned).collect();
         let noun = c.field(&["People and Society", "Nationality", "noun"]);
         let noun = PAREN.replace_all(bare(&noun), "").into_owned();
-        let mut text = format!("A person from {} is called {demonym}", the(c));
+        let mut text = format!("A person from {} is called {}", the(c), names.join(" or "));
         if words(&noun) <= 2 && !noun.contains([',', ';']) && !noun.is_empty() && noun != *demonym {
             text = format!("{text} or {noun}");
             names.push(noun);
@@ -385,8 +385,7 @@ fn government(c: &Country) -> Draft {
     let plain = bare(&form).to_owned();
     let odd = [";", "formerly", "transition", "authoritarian", "territory", "note", "dependency"];
     if !form.is_empty() && c.independent && words(&plain) <= 5 && !odd.iter().any(|o| plain.contains(o)) {
-        let mut start = plain.chars();
-        let low = start.next().map(|f| f.to_lowercase().collect::<String>()).unwrap_or_default() + start.as_str();
+        let low = plain;
         let short = PAREN.replace_all(&low, "").into_owned();
         let article = if low.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
         d.fact(
@@ -533,7 +532,11 @@ fn flag(c: &Country) -> Draft {
 fn symbols(c: &Country) -> Draft {
     let mut d = Draft::new("National symbols");
     let anthem = c.field(&["Government", "National anthem(s)", "title"]);
+    let royal = c.field(&["Government", "National anthem(s)", "history"]).contains("royal anthem");
+    let borrowed = SHARED_ANTHEMS.iter().any(|(title, owner)| anthem.contains(title) && c.code != *owner);
     match ANTHEM.captures(&anthem) {
+        // Where a realm has a national and a royal anthem, the source's record kept the royal one only.
+        _ if borrowed || (royal && c.code != "gb") => {}
         Some(m) if !m[1].to_lowercase().starts_with("national anthem") => {
             let name = m[1].trim_end_matches(',').to_owned();
             let mut names = vec![name.clone()];
@@ -549,10 +552,7 @@ fn symbols(c: &Country) -> Draft {
         _ => d.labelled("National anthem", &anthem, 30),
     }
     let symbol = c.field(&["Government", "National symbol(s)"]);
-    let plain = PAREN.replace_all(bare(&symbol), "").into_owned();
-    let mut start = plain.chars();
-    let low = start.next().map(|f| f.to_lowercase().collect::<String>()).unwrap_or_default() + start.as_str();
-    let low = if plain.split(' ').next().is_some_and(|w| w.ends_with('n') || w.len() < 2) { plain.clone() } else { low };
+    let low = PAREN.replace_all(bare(&symbol), "").into_owned();
     let items: Vec<String> = low.split(", ").map(str::to_owned).collect();
     let simple = !low.contains([';', ':', '(', ')', '"']) && !low.contains(" and ") && items.iter().all(|i| words(i) <= 3 && !i.is_empty());
     if simple && items.len() == 1 {

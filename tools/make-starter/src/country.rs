@@ -50,7 +50,7 @@ impl Country {
         }
         let raw = value.as_str().or_else(|| value["text"].as_str()).unwrap_or_default();
         let text = text::clean(raw);
-        if text::fold(&text) == "none" || text::fold(&text) == "na" { String::new() } else { text }
+        if ["none", "na", "negl"].contains(&text::fold(&text).as_str()) { String::new() } else { text }
     }
 
     /// "country" or "territory".
@@ -137,6 +137,10 @@ pub fn load(countries: &Members, factbook: &Members) -> Result<Vec<Country>> {
             borders.push(names.get(code.as_str()).with_context(|| format!("{iso}: unknown border {code}"))?.clone());
         }
         borders.sort();
+        if iso == "LK" {
+            // The source counts a chain of shoals; India's record does not.
+            borders.clear();
+        }
         let object = |key: &str| r[key].as_object().cloned().unwrap_or_default();
         let suffixes = list(&r["idd"]["suffixes"]);
         let root = str(&r["idd"]["root"]);
@@ -157,7 +161,8 @@ pub fn load(countries: &Members, factbook: &Members) -> Result<Vec<Country>> {
             subregion: str(&r["subregion"]).to_owned(),
             landlocked: r["landlocked"].as_bool().unwrap_or(false),
             capitals,
-            currencies: object("currencies").keys().map(|k| (k.clone(), currencies[k].clone())).collect(),
+            // The convertible peso of Cuba was withdrawn in 2021.
+            currencies: object("currencies").keys().filter(|k| *k != "CUC").map(|k| (k.clone(), currencies[k].clone())).collect(),
             languages,
             borders,
             area: r["area"].as_f64().unwrap_or(-1.0),

@@ -21,10 +21,34 @@ use packages::Members;
 
 /// Style, where it is used, and what it is drawn from.
 const STYLES: [(&str, &str); 4] = [("iso", "train"), ("flag-icons", "train"), ("noto", "train"), ("twemoji", "test")];
-/// The style of the article's own picture.
-const LEAD: &str = "iso";
 /// The style of the query pictures, which no training sees.
 const QUERY: &str = "twemoji";
+
+/// Pictures left out of the training styles: they show another flag than the query does, mostly that of the state
+/// which the territory belongs to. The article's own picture is the first of the styles that remain.
+const LEFT_OUT: [(&str, &str, &[&str]); 5] = [
+    (
+        "iso",
+        "the flag of the state it belongs to",
+        &["bl", "bq", "cc", "gf", "gp", "mq", "nc", "pm", "re", "tf", "tk", "wf", "yt"],
+    ),
+    ("iso", "the flag of another territory", &["mf", "vi"]),
+    ("iso", "a flag since replaced", &["mr", "sy"]),
+    ("flag-icons", "the flag of the state it belongs to", &["bl", "bq", "gf", "gp", "pm", "re", "wf", "yt"]),
+    ("flag-icons", "the flag of the state it belonged to", &["sh"]),
+];
+
+/// Entities whose query picture shows a flag that no other style draws.
+const OTHER_DESIGN: [&str; 1] = ["mq"];
+
+fn left_out(style: &str, code: &str) -> bool {
+    LEFT_OUT.iter().any(|(s, _, codes)| *s == style && codes.contains(&code))
+}
+
+/// The style of the article's own picture.
+fn lead(code: &str) -> &'static str {
+    STYLES.iter().map(|(style, _)| *style).find(|style| !left_out(style, code)).unwrap_or("noto")
+}
 
 /// Write the starter's data from pinned packages; the same bytes on every run.
 #[derive(Parser)]
@@ -53,8 +77,8 @@ fn main() -> Result<()> {
     let out = &arguments.out;
     let articles: Vec<Article> = countries.iter().map(article::write).collect();
     write_articles(out, &countries, &articles)?;
-    let twins = write_pictures(out, &countries, &sources)?;
-    write_questions(out, &countries, &articles, &twins)?;
+    let untold = write_pictures(out, &countries, &sources)?;
+    write_questions(out, &countries, &articles, &untold)?;
     fs::write(out.join("CREDITS.md"), credits())?;
     Ok(())
 }
@@ -78,7 +102,7 @@ fn write_articles(out: &Path, countries: &[Country], articles: &[Article]) -> Re
             ensure!(text::words(&section.text) <= 180, "{}: {:?} is too long", c.code, section.title);
             ensure!(!section.text.contains("</"), "{}: mark-up in {:?}: {}", c.code, section.title, section.text);
         }
-        let picture = format!("images/{LEAD}/{}.png", c.code);
+        let picture = format!("images/{}/{}.png", lead(&c.code), c.code);
         let line = json!({
             "title": c.title,
             "url": c.url,
@@ -100,11 +124,12 @@ fn write_articles(out: &Path, countries: &[Country], articles: &[Article]) -> Re
     Ok(())
 }
 
-/// Writes the pictures; returns the entities whose query picture is another entity's too, and stands for that one.
+/// Writes the pictures; returns the entities that the query picture cannot tell: it is another's too, which is asked
+/// for in its place, or it shows a flag that no other style draws.
 fn write_pictures(out: &Path, countries: &[Country], sources: &Sources) -> Result<Vec<String>> {
     let mut table = csv::Writer::from_path(out.join("images.csv"))?;
     table.write_record(["entity_url", "style", "split", "path"])?;
-    let mut same: BTreeMap<(&str, String), Vec<&Country>> = BTreeMap::new();
+    let mut groups = Vec::new();
     for (style, split) in STYLES {
         let folder = out.join("images").join(style);
         if folder.is_dir() {
@@ -112,38 +137,66 @@ fn write_pictures(out: &Path, countries: &[Country], sources: &Sources) -> Resul
         }
         fs::create_dir_all(&folder)?;
         let mut bytes = 0;
-        for c in countries {
+        let mut drawn: Vec<(&Country, image::RgbImage)> = Vec::new();
+        for c in countries.iter().filter(|c| !left_out(style, &c.code)) {
             let picture = picture(sources, style, &c.code).with_context(|| format!("{style}/{}", c.code))?;
-            same.entry((style, pictures::fingerprint(&picture))).or_default().push(c);
             let file = pictures::encode(&picture)?;
             bytes += file.len();
             fs::write(folder.join(format!("{}.png", c.code)), file)?;
             table.write_record([c.url.as_str(), style, split, &format!("images/{style}/{}.png", c.code)])?;
+            drawn.push((c, picture));
         }
-        println!("{style}: {} pictures, {bytes} bytes", countries.len());
+        println!("{style}: {} pictures, {bytes} bytes", drawn.len());
+        groups.extend(group(style, drawn)?);
     }
     table.flush()?;
 
     let mut table = csv::Writer::from_path(out.join("identical.csv"))?;
     table.write_record(["style", "asked", "alpha2"])?;
-    let mut groups: Vec<(&str, &str, Vec<&str>)> = Vec::new();
-    for ((style, _), members) in &same {
-        if members.len() > 1 {
-            let asked = members.iter().find(|c| c.independent).or(members.first()).context("an empty group")?;
-            groups.push((style, &asked.code, members.iter().map(|c| c.code.as_str()).collect()));
-        }
-    }
-    groups.sort();
-    let mut twins = Vec::new();
-    for (style, asked, members) in &groups {
-        table.write_record([*style, *asked, &members.join(" ")])?;
-        if *style == QUERY {
-            twins.extend(members.iter().filter(|m| *m != asked).map(|m| (*m).to_owned()));
+    let query: BTreeMap<&str, &str> =
+        groups.iter().filter(|g| g.style == QUERY).flat_map(|g| g.members.iter().map(|m| (*m, g.asked))).collect();
+    for g in &groups {
+        table.write_record([g.style, g.asked, &g.members.join(" ")])?;
+        for member in &g.members {
+            ensure!(
+                query.get(member) == Some(&g.asked),
+                "{}: {} looks like {}, but not in {QUERY}; leave it out of that style",
+                g.style,
+                member,
+                g.asked
+            );
         }
     }
     table.flush()?;
-    println!("{QUERY}: {} entities share their picture with another that is asked for", twins.len());
-    Ok(twins)
+    let mut untold: Vec<String> = query.iter().filter(|(m, asked)| m != asked).map(|(m, _)| (*m).to_owned()).collect();
+    untold.extend(OTHER_DESIGN.map(str::to_owned));
+    println!("{QUERY}: the picture does not tell {} entities: {}", untold.len(), untold.join(" "));
+    Ok(untold)
+}
+
+/// Entities that look alike in a style, and the one of them that a picture is taken to mean.
+struct Group<'a> {
+    style: &'static str,
+    asked: &'a str,
+    members: Vec<&'a str>,
+}
+
+fn group<'a>(style: &'static str, mut drawn: Vec<(&'a Country, image::RgbImage)>) -> Result<Vec<Group<'a>>> {
+    let mut groups = Vec::new();
+    while !drawn.is_empty() {
+        let (first, picture) = drawn.remove(0);
+        let (alike, rest): (Vec<_>, Vec<_>) = drawn.into_iter().partition(|(_, p)| pictures::alike(&picture, p));
+        drawn = rest;
+        if alike.is_empty() {
+            continue;
+        }
+        let members: Vec<&Country> = std::iter::once(first).chain(alike.iter().map(|(c, _)| *c)).collect();
+        let asked = members.iter().find(|c| c.independent).with_context(|| {
+            format!("{style}: {} looks like another territory, and no state is among them", first.code)
+        })?;
+        groups.push(Group { style, asked: &asked.code, members: members.iter().map(|c| c.code.as_str()).collect() });
+    }
+    Ok(groups)
 }
 
 fn picture(sources: &Sources, style: &str, code: &str) -> Result<image::RgbImage> {
@@ -158,13 +211,12 @@ fn picture(sources: &Sources, style: &str, code: &str) -> Result<image::RgbImage
     }
 }
 
-fn write_questions(out: &Path, countries: &[Country], articles: &[Article], twins: &[String]) -> Result<()> {
+fn write_questions(out: &Path, countries: &[Country], articles: &[Article], untold: &[String]) -> Result<()> {
     let mut table = csv::Writer::from_path(out.join("questions.csv"))?;
     let (mut asked, mut kinds, mut entities) = (String::new(), String::new(), String::new());
     let (mut rows, mut next) = (0, 1);
     for (index, (c, article)) in countries.iter().zip(articles).enumerate() {
-        // A picture that is another's too cannot tell which of them is meant.
-        if twins.contains(&c.code) {
+        if untold.contains(&c.code) {
             continue;
         }
         for row in question::rows(index, c, article, QUERY)? {

@@ -13,20 +13,20 @@ static TAG: LazyLock<Regex> = LazyLock::new(|| re(r"</?[A-Za-z][^>]*>"));
 static BLANK: LazyLock<Regex> = LazyLock::new(|| re(r"\s+"));
 static LABEL: LazyLock<Regex> = LazyLock::new(|| re(r"(?i)^(description|history|meaning|note( \d+)?|general assessment|etymology)\s*:\s*"));
 
-/// Removes tags and entities; each paragraph becomes a sentence.
+/// Removes tags and entities; each paragraph becomes a sentence, and the first keeps its first letter.
 pub fn clean(raw: &str) -> String {
     // Breaks inside an emphasis (`<strong><br>note`) are breaks all the same.
     let text = BREAK.replace_all(raw, "\u{1}");
     let text = TAG.replace_all(&text, "");
     let text = html_escape::decode_html_entities(&text).into_owned();
-    let text = text.replace("++", "").replace(" -- ", " - ").replace(['“', '”'], "\"").replace(['‘', '’'], "'");
+    let text = text.replace("++", "").replace(" -- ", " - ").replace(", as shown in this population distribution map", "").replace(['“', '”'], "\"").replace(['‘', '’'], "'");
     let mut out: Vec<String> = Vec::new();
     for part in text.split('\u{1}') {
         let part = BLANK.replace_all(part, " ");
         let part = LABEL.replace(part.trim(), "");
         let part = part.trim();
         if !part.is_empty() {
-            out.push(sentence(part));
+            out.push(if out.is_empty() { stop(part) } else { sentence(part) });
         }
     }
     out.join(" ")
@@ -34,10 +34,15 @@ pub fn clean(raw: &str) -> String {
 
 /// First letter upper case, full stop at the end.
 pub fn sentence(text: &str) -> String {
-    let text = text.trim().trim_end_matches([';', ',', ':']).trim_end();
+    let text = stop(text);
     let mut chars = text.chars();
-    let mut out: String = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
-    out.push_str(chars.as_str());
+    let first: String = chars.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    first + chars.as_str()
+}
+
+/// Full stop at the end.
+fn stop(text: &str) -> String {
+    let mut out = text.trim().trim_end_matches([';', ',', ':']).trim_end().to_owned();
     if !out.is_empty() && !out.ends_with(['.', '!', '?']) {
         out.push('.');
     }
@@ -81,7 +86,7 @@ pub fn clip(text: &str, max: usize) -> String {
             out.push_str(part);
         }
         if !out.is_empty() && out.matches('(').count() == out.matches(')').count() {
-            return sentence(&out);
+            return stop(&out);
         }
     }
     String::new()
@@ -172,13 +177,13 @@ mod tests {
     #[test]
     fn mark_up_goes_and_paragraphs_become_sentences() {
         let raw = "<strong>description:</strong> three bands<br><br><strong>history:</strong> from&nbsp;1790";
-        assert_eq!(clean(raw), "Three bands. From 1790.");
+        assert_eq!(clean(raw), "three bands. From 1790.");
     }
 
     #[test]
     fn cuts_stand_at_sentence_ends() {
         assert_eq!(clip("One two. Three four. Five six.", 4), "One two. Three four.");
-        assert_eq!(clip("one two; three four, five six seven", 4), "One two.");
+        assert_eq!(clip("one two; three four, five six seven", 4), "one two.");
         assert_eq!(sentences("In St. George's. Next."), ["In St. George's.", "Next."]);
     }
 
