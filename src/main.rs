@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Tensors are made and dropped by the thousand, megabytes at a time: the system's allocator gives each back.
+/// Tensors come and go by the hundred megabytes; this allocator keeps their pages, where the system's gives every one
+/// back and faults it in again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

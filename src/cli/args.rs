@@ -296,9 +296,6 @@ pub struct ModelsConvertArgs {
     /// Type of the weights that are written
     #[arg(long, value_enum, default_value_t)]
     pub float: FloatArg,
-    /// Tensor of a `.pth` to leave out, such as a classifier's; may be repeated
-    #[arg(long, value_name = "NAME")]
-    pub leave_out: Vec<String>,
 }
 
 /// Type of weights.

@@ -72,7 +72,9 @@ pub fn run(context: &Context, args: &EvalRetrievalArgs) -> anyhow::Result<Exit> 
 /// Further heads: those given, else the shipped last-layer model where it is.
 fn compared(config: &Config, dir: &Path, given: &[String]) -> anyhow::Result<Vec<(String, PathBuf, PathBuf)>> {
     if given.is_empty() {
-        let (architecture, weights) = (dir.join("ret2-last-layer.json"), dir.join("ret2-last-layer.safetensors"));
+        let baselines = dir.with_file_name("baselines");
+        let (architecture, weights) =
+            (baselines.join("ret2-last-layer.json"), baselines.join("ret2-last-layer.safetensors"));
         let there = architecture.is_file() && weights.is_file() && architecture != config.retriever.config;
         return Ok(if there { vec![("last layer only".to_owned(), architecture, weights)] } else { Vec::new() });
     }

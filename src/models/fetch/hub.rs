@@ -38,8 +38,8 @@ enum Broken {
     Connection(String),
 }
 
-impl<E: Into<crate::models::ModelsError>> From<E> for Broken {
-    fn from(error: E) -> Self {
+impl From<std::io::Error> for Broken {
+    fn from(error: std::io::Error) -> Self {
         Self::Miss(Miss::Fatal(error.into()))
     }
 }

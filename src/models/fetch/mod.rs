@@ -34,8 +34,14 @@ pub(super) enum Miss {
     Fatal(ModelsError),
 }
 
-impl<E: Into<ModelsError>> From<E> for Miss {
-    fn from(error: E) -> Self {
+impl From<ModelsError> for Miss {
+    fn from(error: ModelsError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl From<std::io::Error> for Miss {
+    fn from(error: std::io::Error) -> Self {
         Self::Fatal(error.into())
     }
 }

@@ -17,7 +17,7 @@ const BN_EPS: f64 = 1e-3;
 /// Width of the pooled vector.
 pub const POOLED: usize = 1280;
 
-/// Classifier head and counters, which a retriever does not use; the shipped file is without them.
+/// Classifier head and counters, which a retriever does not use.
 pub const KNOWN_UNUSED: &[&str] = &["_fc.weight", "_fc.bias", "num_batches_tracked"];
 
 /// Shape of one inverted-residual block.
