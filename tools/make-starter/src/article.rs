@@ -193,6 +193,9 @@ fn lead(c: &Country) -> Draft {
 
 fn geography(c: &Country) -> Draft {
     let mut d = Draft::new("Geography");
+    if c.code == "ps" {
+        d.say("The descriptions in this article are those of the West Bank".to_owned());
+    }
     d.labelled("Location", &c.field(&["Geography", "Location"]), 40);
     if c.landlocked && c.independent {
         d.say(format!("{} is landlocked", the(c)));
@@ -259,7 +262,7 @@ fn area(c: &Country) -> Draft {
         }
     }
     let coast = c.field(&["Geography", "Coastline"]);
-    if !coast.is_empty() && !c.landlocked {
+    if !coast.is_empty() && !coast.contains("landlocked") {
         d.labelled("Coastline", &coast, 12);
     }
     d

@@ -9,7 +9,7 @@ fn re(pattern: &str) -> Regex {
 }
 
 static BREAK: LazyLock<Regex> = LazyLock::new(|| re(r"(?i)(\s*(<br\s*/?>|</?p\b[^>]*>|</?div\b[^>]*>|</?li\b[^>]*>|</?ul\b[^>]*>|</?ol\b[^>]*>))+\s*"));
-static TAG: LazyLock<Regex> = LazyLock::new(|| re(r"</?[A-Za-z][^>]*>"));
+static TAG: LazyLock<Regex> = LazyLock::new(|| re(r"<!--[^>]*-->|</?[A-Za-z][^>]*>"));
 static BLANK: LazyLock<Regex> = LazyLock::new(|| re(r"\s+"));
 static LABEL: LazyLock<Regex> = LazyLock::new(|| re(r"(?i)^(description|history|meaning|note( \d+)?|general assessment|etymology)\s*:\s*"));
 
@@ -178,6 +178,11 @@ mod tests {
     fn mark_up_goes_and_paragraphs_become_sentences() {
         let raw = "<strong>description:</strong> three bands<br><br><strong>history:</strong> from&nbsp;1790";
         assert_eq!(clean(raw), "three bands. From 1790.");
+    }
+
+    #[test]
+    fn a_smaller_than_sign_is_no_mark_up() {
+        assert_eq!(clean("<em>other</em> <0.3%<!--End -->"), "other <0.3%.");
     }
 
     #[test]
