@@ -41,8 +41,12 @@ fn retriever(c: &mut Criterion) {
         let features = tower.forward(&pixels, &config.vision_layers).unwrap();
         let mut group = c.benchmark_group(format!("batch of {batch}"));
         group.throughput(Throughput::Elements(batch as u64));
-        group.bench_function("picture tower", |b| b.iter(|| tower.forward(black_box(&pixels), &config.vision_layers).unwrap()));
-        group.bench_function("head, picture alone", |b| b.iter(|| head.forward(None, Some(black_box(&features))).unwrap()));
+        group.bench_function("picture tower", |b| {
+            b.iter(|| tower.forward(black_box(&pixels), &config.vision_layers).unwrap())
+        });
+        group.bench_function("head, picture alone", |b| {
+            b.iter(|| head.forward(None, Some(black_box(&features))).unwrap())
+        });
         group.finish();
     }
 }

@@ -147,7 +147,9 @@ impl MistralGenerator {
 async fn build(path: &Path, sees: bool, settings: MistralSettings) -> anyhow::Result<Model> {
     let cache = settings.prefix_cache.then_some(1);
     let (dtype, isq) = match settings.format {
-        Format::Auto if settings.force_cpu || !cfg!(any(feature = "cuda", feature = "metal")) => (ModelDType::F32, None),
+        Format::Auto if settings.force_cpu || !cfg!(any(feature = "cuda", feature = "metal")) => {
+            (ModelDType::F32, None)
+        }
         Format::Auto => (ModelDType::Auto, None),
         Format::F32 => (ModelDType::F32, None),
         Format::F16 => (ModelDType::F16, None),
@@ -171,7 +173,11 @@ async fn build(path: &Path, sees: bool, settings: MistralSettings) -> anyhow::Re
             builder.build().await
         }};
     }
-    if sees { build!(MultimodalModelBuilder::new(path.display())) } else { build!(TextModelBuilder::new(path.display())) }
+    if sees {
+        build!(MultimodalModelBuilder::new(path.display()))
+    } else {
+        build!(TextModelBuilder::new(path.display()))
+    }
 }
 
 fn panic_text(error: tokio::task::JoinError) -> String {
@@ -275,7 +281,9 @@ impl Engine {
                 truncated: reason == "length" && !stops.stopped,
             });
         }
-        Err(GeneratorError::Engine("the stream ended without a reason; ask again, and see the log if it happens twice".into()))
+        Err(GeneratorError::Engine(
+            "the stream ended without a reason; ask again, and see the log if it happens twice".into(),
+        ))
     }
 
     /// Hands a request to the engine. An engine that died is started anew by asking for its channel again.
@@ -298,8 +306,8 @@ impl Engine {
             if self.parts {
                 into_parts(&mut messages);
             }
-            if let RequestMessage::Chat { enable_thinking, .. } | RequestMessage::MultimodalChat { enable_thinking, .. } =
-                &mut messages
+            if let RequestMessage::Chat { enable_thinking, .. }
+            | RequestMessage::MultimodalChat { enable_thinking, .. } = &mut messages
             {
                 *enable_thinking = Some(false);
             }

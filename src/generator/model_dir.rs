@@ -83,7 +83,10 @@ pub(super) fn load(path: &Path, reason: impl std::fmt::Display) -> GeneratorErro
 
 fn json(path: &Path) -> Result<Value, GeneratorError> {
     if !path.is_file() {
-        return Err(load(path, "no such file; a model directory needs config.json, tokenizer.json, tokenizer_config.json and *.safetensors"));
+        return Err(load(
+            path,
+            "no such file; a model directory needs config.json, tokenizer.json, tokenizer_config.json and *.safetensors",
+        ));
     }
     let text = fs_err::read(path).map_err(|e| load(path, e))?;
     serde_json::from_slice(&text).map_err(|e| load(path, format!("not JSON: {e}; fetch the file again")))

@@ -112,8 +112,11 @@ impl Templates {
         let file: File = toml::from_str(text)
             .map_err(|e| PromptError::Parse { path: path.to_owned(), reason: e.to_string().trim_end().to_owned() })?;
         let template = |key, text: &str, needed: &[Slot], allowed: &[Slot]| {
-            Template::parse(text.trim(), needed, allowed)
-                .map_err(|reason| PromptError::Placeholder { path: path.to_owned(), key, reason })
+            Template::parse(text.trim(), needed, allowed).map_err(|reason| PromptError::Placeholder {
+                path: path.to_owned(),
+                key,
+                reason,
+            })
         };
         use Slot::{Nonce, Number, Passages, Question, Section, Text, Title};
         let user = template("user", &file.user, &[Nonce, Passages, Question], &[])?;
@@ -152,7 +155,8 @@ impl Templates {
                 stop: self.stop.clone(),
             };
         }
-        let lines: Vec<String> = (1..).zip(passages).map(|(number, passage)| self.passage_line(number, passage)).collect();
+        let lines: Vec<String> =
+            (1..).zip(passages).map(|(number, passage)| self.passage_line(number, passage)).collect();
         let block = lines.join("\n");
         let nonce = nonce(&[&block, &question]);
         let fill = |slot| match slot {
@@ -223,9 +227,9 @@ impl Template {
         let mut pieces = Vec::new();
         let mut from = 0;
         for found in PLACEHOLDER.iter().flat_map(|p| p.find_iter(text)) {
-            let known = Slot::ALL.iter().find(|(slot, name)| {
-                *name == found.as_str() && (needed.contains(slot) || allowed.contains(slot))
-            });
+            let known = Slot::ALL
+                .iter()
+                .find(|(slot, name)| *name == found.as_str() && (needed.contains(slot) || allowed.contains(slot)));
             let Some((slot, _)) = known else {
                 let names: Vec<&str> = needed.iter().chain(allowed).map(|slot| slot.name()).collect();
                 let names = if names.is_empty() { "none".into() } else { names.join(" ") };
@@ -323,10 +327,9 @@ mod tests {
 
     #[test]
     fn passages_are_numbered_and_the_question_comes_last() {
-        let prompt = Templates::built_in().unwrap().render(
-            &[passage("The capital is Oranjestad."), passage("Another.")],
-            "What is the capital?",
-        );
+        let prompt = Templates::built_in()
+            .unwrap()
+            .render(&[passage("The capital is Oranjestad."), passage("Another.")], "What is the capital?");
         let user = &prompt.user;
         let first = user.find("[1] Aruba").unwrap();
         let second = user.find("[2] Aruba").unwrap();
@@ -379,7 +382,10 @@ mod tests {
             Templates::parse(&text, Path::new("mine.toml")).unwrap_err().to_string()
         };
         let said = refuse("Question: {question}\"", "Question:\"");
-        assert!(said.contains("mine.toml") && said.contains("`user") && said.contains("{question} is missing"), "{said}");
+        assert!(
+            said.contains("mine.toml") && said.contains("`user") && said.contains("{question} is missing"),
+            "{said}"
+        );
         let said = refuse("{passages}\n{nonce}", "{passages}\n{passage}\n{nonce}");
         assert!(said.contains("unknown placeholder {passage}; expected {nonce} {passages} {question}"), "{said}");
         let said = refuse("\n{nonce}\n{passages}", "\n{question}\n{nonce}\n{passages}");

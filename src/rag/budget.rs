@@ -25,11 +25,7 @@ pub fn fit(text: &str, focus: Range<usize>, budget: usize, count: &dyn Fn(&str) 
         return Cut { text: text_end.to_owned(), tokens, cut: false };
     }
     let sentences = sentences(text_end);
-    let Some(start) = sentences
-        .iter()
-        .position(|s| s.end > focus.start)
-        .or(sentences.len().checked_sub(1))
-    else {
+    let Some(start) = sentences.iter().position(|s| s.end > focus.start).or(sentences.len().checked_sub(1)) else {
         return Cut { text: String::new(), tokens: 0, cut: false };
     };
     let render = |from: usize, to: usize| {
@@ -64,12 +60,8 @@ pub fn fit(text: &str, focus: Range<usize>, budget: usize, count: &dyn Fn(&str) 
 /// The longest run of words from the start of a sentence that fits; at least one.
 fn cut_words(sentence: &str, inside: bool, budget: usize, count: &dyn Fn(&str) -> usize) -> Cut {
     let sentence = sentence.trim();
-    let ends: Vec<usize> = sentence
-        .char_indices()
-        .filter(|(_, c)| c.is_whitespace())
-        .map(|(at, _)| at)
-        .chain([sentence.len()])
-        .collect();
+    let ends: Vec<usize> =
+        sentence.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(at, _)| at).chain([sentence.len()]).collect();
     let render = |end: usize| format!("{}{} …", if inside { "… " } else { "" }, sentence[..end].trim_end());
     // More words never take fewer tokens but by a hair, so halving finds the place.
     let fitting = ends.partition_point(|&end| count(&render(end)) <= budget);
@@ -114,9 +106,15 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
 fn abbreviated(before: &str, after: &str) -> bool {
     let word = before.rsplit(|c: char| c.is_whitespace() || c == '(').next().unwrap_or_default();
     let letters = word.chars().filter(|c| c.is_alphabetic()).count();
-    let short = matches!(word, "St" | "Mt" | "Dr" | "Mr" | "Mrs" | "Ms" | "No" | "ca" | "c" | "approx" | "est" | "Ft" | "vs" | "e.g" | "i.e");
+    let short = matches!(
+        word,
+        "St" | "Mt" | "Dr" | "Mr" | "Mrs" | "Ms" | "No" | "ca" | "c" | "approx" | "est" | "Ft" | "vs" | "e.g" | "i.e"
+    );
     let small_next = after.trim_start().starts_with(|c: char| c.is_lowercase());
-    short || small_next || (letters == 1 && word.chars().count() == 1 && word != "I") || (word.contains('.') && letters <= 3 && letters > 0)
+    short
+        || small_next
+        || (letters == 1 && word.chars().count() == 1 && word != "I")
+        || (word.contains('.') && letters <= 3 && letters > 0)
 }
 
 #[cfg(test)]
@@ -132,7 +130,8 @@ mod tests {
 
     #[test]
     fn sentences_end_where_a_reader_would_say_so() {
-        let text = "The U.S. and St. Lucia met. It cost 3.5 million! Why? ca. 1900 it fell\nnew line. J. Smith came; he won.";
+        let text =
+            "The U.S. and St. Lucia met. It cost 3.5 million! Why? ca. 1900 it fell\nnew line. J. Smith came; he won.";
         let found: Vec<&str> = sentences(text).into_iter().map(|r| text[r].trim()).collect();
         assert_eq!(
             found,
@@ -150,7 +149,10 @@ mod tests {
 
     #[test]
     fn a_text_that_fits_is_left_alone() {
-        assert_eq!(fit("One two. Three.", 0..0, 3, &words), Cut { text: "One two. Three.".into(), tokens: 3, cut: false });
+        assert_eq!(
+            fit("One two. Three.", 0..0, 3, &words),
+            Cut { text: "One two. Three.".into(), tokens: 3, cut: false }
+        );
     }
 
     #[test]

@@ -62,7 +62,8 @@ pub fn resolve(answer: &str, passages: &[Passage]) -> Resolved {
     let mut from = 0;
     for found in MARK.iter().flat_map(|mark| mark.captures_iter(answer)) {
         let (Some(whole), Some(list)) = (found.get(0), found.get(1)) else { continue };
-        let (good, bad): (Vec<usize>, Vec<usize>) = numbers(list.as_str()).into_iter().partition(|n| known.contains_key(n));
+        let (good, bad): (Vec<usize>, Vec<usize>) =
+            numbers(list.as_str()).into_iter().partition(|n| known.contains_key(n));
         // With no passages, or where nothing in it can be a passage, a bracketed year stays a year.
         if good.is_empty() && bad.iter().all(|n| *n > 99) {
             continue;
@@ -196,9 +197,43 @@ fn tokens(text: &str) -> Vec<String> {
 
 fn content_words(text: &str) -> HashSet<String> {
     const STOP: &[&str] = &[
-        "a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "had", "has", "have", "in", "is", "it", "its",
-        "of", "on", "or", "that", "the", "their", "there", "they", "this", "to", "was", "were", "which", "with",
-        "country", "territory", "answer", "yes", "no", "not",
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "in",
+        "is",
+        "it",
+        "its",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "their",
+        "there",
+        "they",
+        "this",
+        "to",
+        "was",
+        "were",
+        "which",
+        "with",
+        "country",
+        "territory",
+        "answer",
+        "yes",
+        "no",
+        "not",
     ];
     tokens(text).into_iter().filter(|word| !STOP.contains(&word.as_str())).collect()
 }
@@ -253,7 +288,11 @@ mod tests {
             let resolved = resolve(answer, &passages());
             let model: Vec<usize> =
                 resolved.citations.iter().filter(|c| c.source == CitationSource::Model).map(|c| c.passage).collect();
-            assert_eq!((model.as_slice(), resolved.unknown.as_slice(), resolved.plain.as_str()), (*cited, *unknown, *plain), "{answer}");
+            assert_eq!(
+                (model.as_slice(), resolved.unknown.as_slice(), resolved.plain.as_str()),
+                (*cited, *unknown, *plain),
+                "{answer}"
+            );
         }
     }
 

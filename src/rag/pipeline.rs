@@ -277,26 +277,24 @@ impl Run {
     /// Ranks the sections of `articles` and cuts the best into passages.
     async fn rank(&mut self, question: &str, articles: Vec<Article>) -> Result<Vec<Passage>, RagError> {
         let (parts, asked) = (self.parts.clone(), question.to_owned());
-        let work = blocking("the ranker", move || {
-            let mut ranked = Vec::new();
-            for (n, article) in articles.iter().enumerate() {
-                let scores = parts.ranker.rank(&asked, &article.sections).map_err(RagError::Rank)?;
-                let (found, expected) = (scores.len(), article.sections.len());
-                if found != expected {
-                    let message = format!("the ranker gave {found} scores for {expected} sections");
-                    return Err(RagError::Rank(PartError::failure(message)));
+        let work =
+            blocking("the ranker", move || {
+                let mut ranked = Vec::new();
+                for (n, article) in articles.iter().enumerate() {
+                    let scores = parts.ranker.rank(&asked, &article.sections).map_err(RagError::Rank)?;
+                    let (found, expected) = (scores.len(), article.sections.len());
+                    if found != expected {
+                        let message = format!("the ranker gave {found} scores for {expected} sections");
+                        return Err(RagError::Rank(PartError::failure(message)));
+                    }
+                    ranked.extend(scores.into_iter().enumerate().map(|(section, SectionScore { score, focus })| {
+                        Ranked { article: n, section, score: Some(score), focus }
+                    }));
                 }
-                ranked.extend(scores.into_iter().enumerate().map(|(section, SectionScore { score, focus })| Ranked {
-                    article: n,
-                    section,
-                    score: Some(score),
-                    focus,
-                }));
-            }
-            // Stable: equal scores keep the order of the article.
-            ranked.sort_by(|a, b| b.score.unwrap_or(0.0).total_cmp(&a.score.unwrap_or(0.0)));
-            Ok(parts.passages(&asked, &articles, &ranked))
-        });
+                // Stable: equal scores keep the order of the article.
+                ranked.sort_by(|a, b| b.score.unwrap_or(0.0).total_cmp(&a.score.unwrap_or(0.0)));
+                Ok(parts.passages(&asked, &articles, &ranked))
+            });
         let (passages, ms) = self.stage(Stage::Ranking, work).await?;
         self.timings.ranking_ms = ms;
         self.emit(Event::Passages { passages: passages.clone() }).await;
@@ -439,8 +437,11 @@ async fn picture_file(image: QuestionImage) -> Result<PictureFile, RagError> {
     };
     blocking("writing the picture", move || {
         let failed = |reason: String| RagError::Picture(format!("a temporary copy of the picture: {reason}"));
-        let file =
-            tempfile::Builder::new().prefix("cicerone-").suffix(".png").tempfile().map_err(|e| failed(e.to_string()))?;
+        let file = tempfile::Builder::new()
+            .prefix("cicerone-")
+            .suffix(".png")
+            .tempfile()
+            .map_err(|e| failed(e.to_string()))?;
         picture.rgb().save_with_format(file.path(), image::ImageFormat::Png).map_err(|e| failed(e.to_string()))?;
         Ok(PictureFile::Temporary(file))
     })

@@ -52,7 +52,10 @@ fn article(url: &str, sections: &[(&str, &str)]) -> Article {
     Article {
         url: url.into(),
         title: url.to_uppercase(),
-        sections: sections.iter().map(|(title, text)| Section { title: (*title).into(), text: (*text).into() }).collect(),
+        sections: sections
+            .iter()
+            .map(|(title, text)| Section { title: (*title).into(), text: (*text).into() })
+            .collect(),
         image: None,
     }
 }
@@ -106,9 +109,24 @@ async fn events_come_in_order_and_end_with_the_answer() {
     assert_eq!(
         names,
         [
-            "started encoding", "finished encoding", "started searching", "finished searching", "candidates", "entity",
-            "started ranking", "finished ranking", "passages", "prompt", "started reading-prompt",
-            "finished reading-prompt", "started answering", "token", "token", "token", "finished answering", "answer"
+            "started encoding",
+            "finished encoding",
+            "started searching",
+            "finished searching",
+            "candidates",
+            "entity",
+            "started ranking",
+            "finished ranking",
+            "passages",
+            "prompt",
+            "started reading-prompt",
+            "finished reading-prompt",
+            "started answering",
+            "token",
+            "token",
+            "token",
+            "finished answering",
+            "answer"
         ]
     );
     let answer = answer.unwrap();
@@ -125,7 +143,8 @@ async fn events_come_in_order_and_end_with_the_answer() {
 
 #[tokio::test]
 async fn an_answer_without_marks_is_matched_and_says_so() {
-    let answer = pipeline(Some(Scripted::new(["Oranjestad"])), Settings::default()).answer(ask("the capital")).await.unwrap();
+    let answer =
+        pipeline(Some(Scripted::new(["Oranjestad"])), Settings::default()).answer(ask("the capital")).await.unwrap();
     assert_eq!(answer.citations[0].source, crate::rag::CitationSource::Matched);
 }
 
@@ -156,7 +175,9 @@ async fn an_error_in_the_stream_is_the_error_of_the_answer() {
 
 #[tokio::test]
 async fn an_empty_or_unfinished_stream_is_never_a_success() {
-    let fail = |script| async { pipeline(Some(script), Settings::default()).answer(ask("the capital")).await.unwrap_err().code() };
+    let fail = |script| async {
+        pipeline(Some(script), Settings::default()).answer(ask("the capital")).await.unwrap_err().code()
+    };
     assert_eq!(fail(Scripted::new(Vec::<String>::new())).await, "empty-answer");
     assert_eq!(fail(Scripted::new([" ", "\x1b[0m"])).await, "empty-answer");
     assert_eq!(fail(Scripted::new(["Oranjestad"]).ending_silently()).await, "unfinished");
@@ -181,7 +202,10 @@ async fn below_the_threshold_nothing_is_generated() {
     let requests = script.requests();
     let settings = Settings { min_score: Some(0.95), ..Settings::default() };
     let answer = pipeline(Some(script), settings).answer(ask("the capital")).await.unwrap();
-    assert!(matches!(&answer.outcome, Outcome::NotInKnowledgeBase { reason } if reason.contains("0.900")), "{answer:?}");
+    assert!(
+        matches!(&answer.outcome, Outcome::NotInKnowledgeBase { reason } if reason.contains("0.900")),
+        "{answer:?}"
+    );
     assert_eq!(answer.candidates.len(), 2);
     assert!(requests.lock().await.is_empty());
 }

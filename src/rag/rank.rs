@@ -155,7 +155,9 @@ fn windows(text: &str, chars: usize) -> Vec<Range<usize>> {
             None => sentence.clone(),
             Some(window) if length(&(window.start..sentence.end)) <= chars => window.start..sentence.end,
             Some(window) => {
-                let overlap = last.take().filter(|last| last.start > window.start && length(&(last.start..sentence.end)) <= chars);
+                let overlap = last
+                    .take()
+                    .filter(|last| last.start > window.start && length(&(last.start..sentence.end)) <= chars);
                 out.push(window);
                 overlap.map_or(sentence.start, |last| last.start)..sentence.end
             }
@@ -171,9 +173,42 @@ fn windows(text: &str, chars: usize) -> Vec<Range<usize>> {
 
 fn content_words(text: &str) -> HashSet<String> {
     const STOP: &[&str] = &[
-        "the", "and", "for", "are", "was", "were", "what", "which", "who", "whom", "when", "where", "how", "does", "did",
-        "this", "that", "these", "those", "with", "from", "has", "have", "had", "many", "much", "its", "there", "here",
-        "country", "territory", "flag", "picture", "image", "shown", "name",
+        "the",
+        "and",
+        "for",
+        "are",
+        "was",
+        "were",
+        "what",
+        "which",
+        "who",
+        "whom",
+        "when",
+        "where",
+        "how",
+        "does",
+        "did",
+        "this",
+        "that",
+        "these",
+        "those",
+        "with",
+        "from",
+        "has",
+        "have",
+        "had",
+        "many",
+        "much",
+        "its",
+        "there",
+        "here",
+        "country",
+        "territory",
+        "flag",
+        "picture",
+        "image",
+        "shown",
+        "name",
     ];
     words(text).filter(|word| word.len() > 2 && !STOP.contains(&word.as_str())).collect()
 }

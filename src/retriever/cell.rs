@@ -82,7 +82,8 @@ impl CrossAttention {
         };
         let mixed = softmax(&scores)?.matmul(&xs)?; // [B, heads n, H]
         let mixed = mixed.broadcast_mul(&self.norm.weight)?.broadcast_add(&self.norm.bias)?;
-        let mixed = mixed.reshape((b, heads, n, dim))?.permute((1, 0, 2, 3))?.contiguous()?.reshape((heads, rows, dim))?;
+        let mixed =
+            mixed.reshape((b, heads, n, dim))?.permute((1, 0, 2, 3))?.contiguous()?.reshape((heads, rows, dim))?;
         let values = self.v.weight().reshape((heads, head_dim, dim))?.transpose(1, 2)?.contiguous()?;
         let out = mixed.matmul(&values)?; // [heads, B n, d]
         let out = out.transpose(0, 1)?.contiguous()?.reshape((b, n, dim))?;
@@ -140,7 +141,8 @@ impl Cell {
         let mut forget = Tensor::zeros(state.dims(), DType::F32, state.device())?;
         let mut taken = zeros()?;
         let mut inputs = [zeros()?, zeros()?];
-        let towers = [(&self.text_attention, &self.text_gates, text), (&self.vision_attention, &self.vision_gates, vision)];
+        let towers =
+            [(&self.text_attention, &self.text_gates, text), (&self.vision_attention, &self.vision_gates, vision)];
         for ((attention, gates, tokens), input) in towers.into_iter().zip(&mut inputs) {
             let Some(tokens) = tokens else { continue };
             let z = attention.forward(&queries, tokens)?;

@@ -52,7 +52,11 @@ impl RetConfig {
         let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
         let text = fs_err::read_to_string(path).map_err(|e| read(e.to_string()))?;
         let config: Self = serde_json::from_str(&text).map_err(|e| read(e.to_string()))?;
-        config.check().map_err(|(key, reason)| RetrieverError::Config { path: path.to_owned(), key: key.into(), reason })?;
+        config.check().map_err(|(key, reason)| RetrieverError::Config {
+            path: path.to_owned(),
+            key: key.into(),
+            reason,
+        })?;
         Ok(config)
     }
 
@@ -71,7 +75,10 @@ impl RetConfig {
         }
         if self.text_layers.is_empty() || self.text_layers.len() != self.vision_layers.len() {
             let found = (self.text_layers.len(), self.vision_layers.len());
-            return Err(("text_layers", format!("{} of text against {} of vision, expected as many, at least one", found.0, found.1)));
+            return Err((
+                "text_layers",
+                format!("{} of text against {} of vision, expected as many, at least one", found.0, found.1),
+            ));
         }
         for (key, layers, blocks) in [
             ("text_layers", &self.text_layers, self.text.blocks()),

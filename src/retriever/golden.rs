@@ -108,7 +108,9 @@ fn ret2_gives_every_gate_state_and_embedding() {
     for dir in sets("ret2") {
         let (model, io) = ret2(&dir);
         let all = [0, 1, 2];
-        for (case, text, vision) in [("both", &all[..], &all[..]), ("text_only", &all[..], &[][..]), ("image_only", &[][..], &all[..])] {
+        for (case, text, vision) in
+            [("both", &all[..], &all[..]), ("text_only", &all[..], &[][..]), ("image_only", &[][..], &all[..])]
+        {
             let batch = batch(&io, text, vision);
             agree(case, &model.encode(&batch).unwrap(), &io[case]);
             let text = batch.text.map(|(text, _)| model.text_features(&text).unwrap());

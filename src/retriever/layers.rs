@@ -91,7 +91,13 @@ impl Module for Activation {
 }
 
 /// Multi-head self-attention of a transformer block; `bias` is added to the scores `[B, heads, N, N]`.
-pub fn self_attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
+pub fn self_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    bias: Option<&Tensor>,
+) -> candle_core::Result<Tensor> {
     let (b, n, dim) = q.dims3()?;
     let head_dim = dim / heads;
     let split = |x: &Tensor| x.reshape((b, n, heads, head_dim))?.transpose(1, 2)?.contiguous(); // [B, heads, N, d]

@@ -34,9 +34,8 @@ impl Head {
     pub fn load(c: &RetConfig, w: &Weights) -> Result<Self> {
         let dim = c.hidden_size;
         let text = |i: usize, _: &usize| Linear::load(&w.pp(format!("text_adapter.{i}")), c.text.width(), dim);
-        let vision = |i: usize, layer: &usize| {
-            Linear::load(&w.pp(format!("vision_adapter.{i}")), c.vision.width(*layer), dim)
-        };
+        let vision =
+            |i: usize, layer: &usize| Linear::load(&w.pp(format!("vision_adapter.{i}")), c.vision.width(*layer), dim);
         let globals = if c.global_injection {
             let text = Linear::load(&w.pp("text_global"), c.text.width(), dim)?;
             Some((text, Linear::load(&w.pp("vision_global"), c.vision.pooled_width(), dim)?))
@@ -59,7 +58,11 @@ impl Head {
     }
 
     /// [`Head::forward`] with every step's gates and state.
-    pub fn trace(&self, text: Option<&TextFeatures>, vision: Option<&LayerFeatures>) -> Result<(Tensor, Vec<StepTrace>)> {
+    pub fn trace(
+        &self,
+        text: Option<&TextFeatures>,
+        vision: Option<&LayerFeatures>,
+    ) -> Result<(Tensor, Vec<StepTrace>)> {
         let batch = match (text, vision) {
             (Some(text), _) => text.features.pooled.dim(0)?,
             (None, Some(vision)) => vision.pooled.dim(0)?,
@@ -69,7 +72,8 @@ impl Head {
         let padding = text.map(|text| padding_bias(&text.attention_mask)).transpose()?;
         let mut state = self.state.broadcast_as((batch, n, dim))?.contiguous()?;
         let mut steps = Vec::with_capacity(self.text_adapters.len());
-        for (index, (text_adapter, vision_adapter)) in self.text_adapters.iter().zip(&self.vision_adapters).enumerate() {
+        for (index, (text_adapter, vision_adapter)) in self.text_adapters.iter().zip(&self.vision_adapters).enumerate()
+        {
             let text = text
                 .map(|text| -> Result<Tokens> {
                     let xs = text_adapter.forward(&text.features.layers[index])?;
@@ -211,7 +215,8 @@ impl LayerFeatures {
     /// The given rows of every tensor.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
         let index = row_index(rows, self.pooled.device())?;
-        let layers = self.layers.iter().map(|layer| layer.index_select(&index, 0)).collect::<candle_core::Result<_>>()?;
+        let layers =
+            self.layers.iter().map(|layer| layer.index_select(&index, 0)).collect::<candle_core::Result<_>>()?;
         Ok(Self { layers, pooled: self.pooled.index_select(&index, 0)? })
     }
 }

@@ -77,7 +77,9 @@ impl ImageProcessor {
         let (to_width, to_height) = match self.size {
             Size::Fixed(fixed) => (fixed.width, fixed.height),
             Size::ShortestEdge { shortest_edge } => {
-                let scale = |long: u32, short: u32| (u64::from(long) * u64::from(shortest_edge) / u64::from(short.max(1))) as u32;
+                let scale = |long: u32, short: u32| {
+                    (u64::from(long) * u64::from(shortest_edge) / u64::from(short.max(1))) as u32
+                };
                 if width <= height {
                     (shortest_edge, scale(height, width))
                 } else {

@@ -6,7 +6,8 @@ use image::{Rgb, RgbImage};
 use super::{Item, Picture, Retriever, tiny};
 
 fn item(text: Option<&str>, shade: Option<u8>) -> Item {
-    let image = shade.map(|s| Picture::from_rgb(RgbImage::from_fn(40, 30, |x, y| Rgb([s, (x * 5) as u8, (y * 3) as u8]))));
+    let image =
+        shade.map(|s| Picture::from_rgb(RgbImage::from_fn(40, 30, |x, y| Rgb([s, (x * 5) as u8, (y * 3) as u8]))));
     Item { text: text.map(str::to_owned), image }
 }
 

@@ -130,7 +130,8 @@ impl Block {
         Ok(Self {
             shape,
             expand,
-            depthwise: Folded::load(w, "_depthwise_conv", "_bn1", (inner, 1, shape.kernel, shape.kernel))?.depthwise()?,
+            depthwise: Folded::load(w, "_depthwise_conv", "_bn1", (inner, 1, shape.kernel, shape.kernel))?
+                .depthwise()?,
             project: Folded::load(w, "_project_conv", "_bn2", (shape.output, inner, 1, 1))?.pointwise()?,
         })
     }

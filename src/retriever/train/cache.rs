@@ -62,7 +62,8 @@ impl FeatureCache {
         });
         let key = crate::io::hash::blake3_bytes(described.to_string().as_bytes());
         let probe = tower_features(config, tower, &[view_of(pictures, 0, options)?])?;
-        let shapes = probe.layers.iter().map(|l| Ok((l.dim(1)?, l.dim(2)?))).collect::<candle_core::Result<Vec<_>>>()?;
+        let shapes =
+            probe.layers.iter().map(|l| Ok((l.dim(1)?, l.dim(2)?))).collect::<candle_core::Result<Vec<_>>>()?;
         let header = Header { key, shapes, pooled: probe.pooled.dim(1)?, records };
         let known = fs::read(&header_path).ok().and_then(|bytes| serde_json::from_slice::<Header>(&bytes).ok());
         if known.as_ref() != Some(&header) {
@@ -159,7 +160,11 @@ fn open(path: &Path) -> Result<Picture, TrainError> {
 }
 
 /// Features of pictures by the tower alone.
-pub fn tower_features(config: &RetConfig, tower: &VisionBackbone, pictures: &[Picture]) -> Result<LayerFeatures, TrainError> {
+pub fn tower_features(
+    config: &RetConfig,
+    tower: &VisionBackbone,
+    pictures: &[Picture],
+) -> Result<LayerFeatures, TrainError> {
     let pixels = config.image_processor.batch(pictures, &Device::Cpu)?;
     Ok(tower.forward(&pixels, &config.vision_layers)?)
 }

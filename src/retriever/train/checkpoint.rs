@@ -14,12 +14,19 @@ const OPTIONS: &str = "options";
 
 /// What of the options decides the numbers; a checkpoint fits only a run with the same.
 fn identity(options: &TrainOptions, model: &str) -> Result<String, TrainError> {
-    let same = TrainOptions { out: Default::default(), data: Default::default(), checkpoint_every: 0, ..options.clone() };
+    let same =
+        TrainOptions { out: Default::default(), data: Default::default(), checkpoint_every: 0, ..options.clone() };
     Ok(format!("{model} {}", serde_json::to_string(&same).map_err(std::io::Error::from)?))
 }
 
 /// Writes values, moments and the number of finished steps. `model` identifies architecture and data.
-pub fn save(path: &Path, parameters: &Parameters, step: usize, options: &TrainOptions, model: &str) -> Result<(), TrainError> {
+pub fn save(
+    path: &Path,
+    parameters: &Parameters,
+    step: usize,
+    options: &TrainOptions,
+    model: &str,
+) -> Result<(), TrainError> {
     let facts = HashMap::from([(STEP.to_owned(), step.to_string()), (OPTIONS.to_owned(), identity(options, model)?)]);
     let bytes = safetensors::serialize(parameters.saved(), Some(facts)).map_err(std::io::Error::other)?;
     Ok(write_atomic(path, &bytes)?)
@@ -29,7 +36,12 @@ pub fn save(path: &Path, parameters: &Parameters, step: usize, options: &TrainOp
 ///
 /// # Errors
 /// A file that is damaged, or of a run with other options.
-pub fn resume(path: &Path, parameters: &mut Parameters, options: &TrainOptions, model: &str) -> Result<usize, TrainError> {
+pub fn resume(
+    path: &Path,
+    parameters: &mut Parameters,
+    options: &TrainOptions,
+    model: &str,
+) -> Result<usize, TrainError> {
     let bytes = match fs_err::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),

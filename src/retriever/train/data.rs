@@ -73,7 +73,8 @@ impl TrainData {
         let mut look = Vec::new();
         let mut first_with: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
         for (number, line) in fs_err::read_to_string(&kb)?.lines().enumerate() {
-            let row: ArticleRow = serde_json::from_str(line).map_err(|e| bad(&kb, format!("line {}: {e}", number + 1)))?;
+            let row: ArticleRow =
+                serde_json::from_str(line).map_err(|e| bad(&kb, format!("line {}: {e}", number + 1)))?;
             let entity = titles.len();
             let picture = fs_err::read(dir.join(&row.image))?;
             look.push(*first_with.entry(picture).or_insert(entity));

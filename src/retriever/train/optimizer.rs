@@ -91,7 +91,14 @@ impl Parameters {
     ///
     /// # Errors
     /// The engine's own.
-    pub fn step(&mut self, grads: &GradStore, step: usize, rate: f64, decay: f64, clip: f64) -> Result<f32, TrainError> {
+    pub fn step(
+        &mut self,
+        grads: &GradStore,
+        step: usize,
+        rate: f64,
+        decay: f64,
+        clip: f64,
+    ) -> Result<f32, TrainError> {
         let mut squares = 0f32;
         for slot in self.slots.values() {
             if let Some(grad) = grads.get(&slot.var) {

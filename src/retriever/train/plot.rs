@@ -49,7 +49,11 @@ pub fn svg(metrics: &[Metrics]) -> String {
     for tick in 0..=4u8 {
         let share = f32::from(tick) / 4.0;
         let at = y(share);
-        let _ = writeln!(out, "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>", WIDTH - RIGHT);
+        let _ = writeln!(
+            out,
+            "<line x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"#ddd\"/>",
+            WIDTH - RIGHT
+        );
         let _ = writeln!(
             out,
             "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#a33\">{:.1}</text>",
@@ -57,17 +61,26 @@ pub fn svg(metrics: &[Metrics]) -> String {
             at + 4.0,
             share * top_loss
         );
-        let _ = writeln!(out, "<text x=\"{}\" y=\"{:.1}\" fill=\"#236\">{share:.2}</text>", WIDTH - RIGHT + 6.0, at + 4.0);
+        let _ =
+            writeln!(out, "<text x=\"{}\" y=\"{:.1}\" fill=\"#236\">{share:.2}</text>", WIDTH - RIGHT + 6.0, at + 4.0);
         let step = (share * last) as usize;
-        let _ = writeln!(out, "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{step}</text>", x(step), HEIGHT - 20.0);
+        let _ =
+            writeln!(out, "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{step}</text>", x(step), HEIGHT - 20.0);
     }
     let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"18\" fill=\"#a33\">loss</text>");
-    let _ = writeln!(out, "<text x=\"{}\" y=\"18\" text-anchor=\"end\" fill=\"#236\">recall@1 (batch; dots: left-out style)</text>", WIDTH - RIGHT);
+    let _ = writeln!(
+        out,
+        "<text x=\"{}\" y=\"18\" text-anchor=\"end\" fill=\"#236\">recall@1 (batch; dots: left-out style)</text>",
+        WIDTH - RIGHT
+    );
     let _ = writeln!(out, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">step</text>", WIDTH / 2.0, HEIGHT - 4.0);
     let loss = line(&|m| Some(m.loss / top_loss));
     let recall = line(&|m| Some(m.batch_recall_at_1));
     let _ = writeln!(out, "<polyline points=\"{loss}\" fill=\"none\" stroke=\"#a33\" stroke-width=\"1.2\"/>");
-    let _ = writeln!(out, "<polyline points=\"{recall}\" fill=\"none\" stroke=\"#236\" stroke-width=\"1.2\" opacity=\"0.6\"/>");
+    let _ = writeln!(
+        out,
+        "<polyline points=\"{recall}\" fill=\"none\" stroke=\"#236\" stroke-width=\"1.2\" opacity=\"0.6\"/>"
+    );
     for m in metrics {
         if let Some(recall) = m.validation_recall_at_1 {
             let _ = writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"#236\"/>", x(m.step), y(recall));

@@ -224,7 +224,8 @@ impl TrainOptions {
 
 impl Trainer<'_> {
     fn draw(&self, step: usize) -> Draw {
-        let mut rng = StdRng::seed_from_u64(self.options.seed.wrapping_add(1 + step as u64).wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let mut rng =
+            StdRng::seed_from_u64(self.options.seed.wrapping_add(1 + step as u64).wrapping_mul(0x2545_f491_4f6c_dd1d));
         let mut entities: Vec<usize> = (0..self.data.titles.len()).collect();
         entities.shuffle(&mut rng);
         entities.truncate(self.options.batch.max(2));
@@ -338,7 +339,11 @@ impl Trainer<'_> {
             let texts = self.texts.batch(&vec![question; pictures.len()])?;
             let queries = self.head.forward(Some(&texts), Some(&images))?.detach();
             let best = queries.matmul(&documents.t()?)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
-            hits += pictures.iter().zip(best).filter(|(p, b)| self.data.look[p.entity] == self.data.look[*b as usize]).count();
+            hits += pictures
+                .iter()
+                .zip(best)
+                .filter(|(p, b)| self.data.look[p.entity] == self.data.look[*b as usize])
+                .count();
         }
         Ok(hits as f32 / self.data.held_out.len().max(1) as f32)
     }

@@ -17,7 +17,8 @@ fn data(dir: &Path) {
     for entity in 0..4u8 {
         for style in ["a", "b"] {
             let name = format!("{entity}{style}.png");
-            let picture = RgbImage::from_fn(30, 20, |x, _| Rgb([entity * 60, (x * 8) as u8, if style == "a" { 0 } else { 60 }]));
+            let picture =
+                RgbImage::from_fn(30, 20, |x, _| Rgb([entity * 60, (x * 8) as u8, if style == "a" { 0 } else { 60 }]));
             picture.save(dir.join(&name)).unwrap();
             images += &format!("u{entity},{style},train,{name}\n");
         }
@@ -81,7 +82,12 @@ fn a_loss_falls() {
     let dir = tempfile::tempdir().unwrap();
     data(dir.path());
     let files = tiny::write(dir.path());
-    let options = TrainOptions { steps: 150, learning_rate: 3e-3, drop_image: 0.0, ..options(dir.path(), &dir.path().join("run")) };
+    let options = TrainOptions {
+        steps: 150,
+        learning_rate: 3e-3,
+        drop_image: 0.0,
+        ..options(dir.path(), &dir.path().join("run"))
+    };
     let mut losses = Vec::new();
     train(&options, &files, &AtomicBool::new(false), &mut |event| {
         if let TrainEvent::Step { metrics, .. } = event {
