@@ -4,5 +4,6 @@
 
 mod answering;
 mod cli;
+mod killed;
 mod starter;
 mod support;

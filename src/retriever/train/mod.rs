@@ -62,9 +62,9 @@ impl Default for TrainOptions {
         Self {
             data: "data/starter".into(),
             out: "train".into(),
-            steps: 600,
+            steps: 450,
             batch: 124,
-            views: 16,
+            views: 12,
             learning_rate: 1e-3,
             warmup: 50,
             weight_decay: 0.05,
