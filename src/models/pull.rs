@@ -229,7 +229,7 @@ impl One<'_, '_> {
 
     /// A file that an earlier pull finished. Only one whose hash is known can be trusted.
     fn kept(&mut self, file: &FileEntry, path: &Path) -> Result<Option<RecordedFile>, ModelsError> {
-        let (Some(expected), Ok(found)) = (&file.sha256, std::fs::metadata(path)) else { return Ok(None) };
+        let (Some(expected), Ok(found)) = (&file.sha256, fs_err::metadata(path)) else { return Ok(None) };
         if !found.is_file() || file.bytes.is_some_and(|bytes| bytes != found.len()) {
             return Ok(None);
         }

@@ -43,7 +43,7 @@ impl RetrieverFiles {
         for path in [&self.config, &self.text_weights, &self.tokenizer, &self.vision_weights, &self.weights] {
             let read = |e: std::io::Error| RetrieverError::Read { path: path.clone(), reason: e.to_string() };
             let mut file = blake3::Hasher::new();
-            file.update_reader(std::fs::File::open(path).map_err(read)?).map_err(read)?;
+            file.update_reader(fs_err::File::open(path).map_err(read)?).map_err(read)?;
             hasher.update(file.finalize().as_bytes());
         }
         hasher.update(self.instruction.as_bytes());

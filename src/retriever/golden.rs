@@ -42,7 +42,7 @@ fn agree(what: &str, ours: &Tensor, reference: &Tensor) {
 #[test]
 fn bert_gives_every_hidden_state_and_the_pooled_vector() {
     for dir in sets("bert") {
-        let config: BertConfig = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+        let config: BertConfig = serde_json::from_slice(&fs_err::read(dir.join("config.json")).unwrap()).unwrap();
         let weights = Weights::load(&dir.join("model.safetensors"), &Device::Cpu).unwrap();
         let model = Bert::load(&config, &weights).unwrap();
         weights.finish(&[]).unwrap();
@@ -76,7 +76,7 @@ fn efficientnet_lite0_gives_the_reference_maps() {
 
 /// The set's configuration, in our own form: the towers' kinds are implied there.
 fn ret2(dir: &Path) -> (Ret2, HashMap<String, Tensor>) {
-    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(&fs_err::read(dir.join("config.json")).unwrap()).unwrap();
     json["text"]["kind"] = "clip".into();
     json["vision"]["kind"] = "clip".into();
     let config: RetConfig = serde_json::from_value(json).unwrap();
@@ -163,7 +163,7 @@ fn an_item_without_text_and_picture_is_an_error() {
 #[test]
 fn weights_that_do_not_fit_are_listed_by_name() {
     let dir = &sets("bert")[0];
-    let config: BertConfig = serde_json::from_slice(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
+    let config: BertConfig = serde_json::from_slice(&fs_err::read(dir.join("config.json")).unwrap()).unwrap();
     let mut tensors = candle_core::safetensors::load(dir.join("model.safetensors"), &Device::Cpu).unwrap();
     let moved = tensors.remove("pooler.dense.bias").unwrap();
     tensors.insert("pooler.dense.offset".into(), moved);

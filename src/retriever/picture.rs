@@ -65,6 +65,7 @@ impl Picture {
     ///
     /// # Errors
     /// See [`PictureError`]; each names the file.
+    #[allow(clippy::disallowed_methods)] // the errors name the path already; `fs_err` would name it twice
     pub fn open(path: &Path, limits: &PictureLimits) -> Result<Self, PictureError> {
         let open = |source| PictureError::Open { path: path.to_owned(), source };
         let decode = |reason: String| PictureError::Decode { path: path.to_owned(), reason };
@@ -138,7 +139,7 @@ mod tests {
 
     fn opened(bytes: &[u8]) -> Result<Picture, PictureError> {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), bytes).unwrap();
+        fs_err::write(file.path(), bytes).unwrap();
         Picture::open(file.path(), &PictureLimits::default())
     }
 
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn a_file_over_the_byte_limit_is_refused_unread() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), claiming(1, 1)).unwrap();
+        fs_err::write(file.path(), claiming(1, 1)).unwrap();
         let limits = PictureLimits { max_bytes: 10, ..PictureLimits::default() };
         assert!(matches!(Picture::open(file.path(), &limits), Err(PictureError::TooLarge { .. })));
     }

@@ -30,7 +30,7 @@ fn tokenizer() -> serde_json::Value {
 /// Writes the files of a tiny retriever with a random head into `dir`.
 pub fn write(dir: &Path) -> RetrieverFiles {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
-    let read = |path: &Path| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).unwrap()).unwrap();
+    let read = |path: &Path| serde_json::from_slice::<serde_json::Value>(&fs_err::read(path).unwrap()).unwrap();
     let mut text = read(&golden.join("bert/config.json"));
     text["kind"] = "bert".into();
     let mut vision = read(&golden.join("ret2/config.json"))["vision"].take();
@@ -51,8 +51,8 @@ pub fn write(dir: &Path) -> RetrieverFiles {
         instruction: "find".into(),
         max_batch: 4,
     };
-    std::fs::write(&files.config, config.to_string()).unwrap();
-    std::fs::write(&files.tokenizer, tokenizer().to_string()).unwrap();
+    fs_err::write(&files.config, config.to_string()).unwrap();
+    fs_err::write(&files.tokenizer, tokenizer().to_string()).unwrap();
     let all = candle_core::safetensors::load(golden.join("ret2/model.safetensors"), &Device::Cpu).unwrap();
     let vision: HashMap<String, Tensor> = all
         .into_iter()

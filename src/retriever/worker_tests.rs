@@ -73,9 +73,9 @@ fn a_fingerprint_changes_with_any_file_and_with_the_instruction() {
     let mut other = files.clone();
     other.instruction = "seek".into();
     assert_ne!(before, other.fingerprint().unwrap());
-    let mut bytes = std::fs::read(&files.weights).unwrap();
+    let mut bytes = fs_err::read(&files.weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
-    std::fs::write(&files.weights, bytes).unwrap();
+    fs_err::write(&files.weights, bytes).unwrap();
     assert_ne!(before, files.fingerprint().unwrap());
 }
 
@@ -83,8 +83,8 @@ fn a_fingerprint_changes_with_any_file_and_with_the_instruction() {
 fn damaged_weights_are_an_error_that_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let files = tiny::write(dir.path());
-    let bytes = std::fs::read(&files.weights).unwrap();
-    std::fs::write(&files.weights, &bytes[..bytes.len() / 2]).unwrap();
+    let bytes = fs_err::read(&files.weights).unwrap();
+    fs_err::write(&files.weights, &bytes[..bytes.len() / 2]).unwrap();
     let message = Retriever::start(files).err().unwrap().to_string();
     assert!(message.contains("head.safetensors"), "{message}");
 }

@@ -283,7 +283,7 @@ mod tests {
         let tensors: Vec<_> = tensors.iter().map(|(n, t, d)| (*n, QTensor::quantize(t, *d).unwrap())).collect();
         let metadata: Vec<_> = metadata.iter().map(|(k, v)| (*k, v)).collect();
         let tensors: Vec<_> = tensors.iter().map(|(n, t)| (*n, t)).collect();
-        write(&mut std::fs::File::create(path).unwrap(), &metadata, &tensors).unwrap();
+        write(&mut fs_err::File::create(path).unwrap(), &metadata, &tensors).unwrap();
         query
     }
 

@@ -219,7 +219,7 @@ fn starts_at(response: &Response<Body>) -> Option<u64> {
 }
 
 fn length(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |m| m.len())
+    fs_err::metadata(path).map_or(0, |m| m.len())
 }
 
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {

@@ -226,7 +226,7 @@ fn remove_leftovers(staging: &Path) -> Result<(), Miss> {
 
 /// Bytes of all files below a directory, as far as they can be seen.
 fn size_of(dir: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let Ok(entries) = fs_err::read_dir(dir) else { return 0 };
     entries
         .flatten()
         .map(|entry| match entry.file_type() {

@@ -25,9 +25,9 @@ fn data(dir: &Path) {
         kb += &format!("{{\"url\":\"u{entity}\",\"title\":\"entity {entity}\",\"image\":\"{entity}a.png\"}}\n");
         questions += &format!("u{entity},where is it,where is entity {entity}\n");
     }
-    std::fs::write(dir.join("images.csv"), images).unwrap();
-    std::fs::write(dir.join("kb.jsonl"), kb).unwrap();
-    std::fs::write(dir.join("questions.csv"), questions).unwrap();
+    fs_err::write(dir.join("images.csv"), images).unwrap();
+    fs_err::write(dir.join("kb.jsonl"), kb).unwrap();
+    fs_err::write(dir.join("questions.csv"), questions).unwrap();
 }
 
 fn options(data: &Path, out: &Path) -> TrainOptions {
@@ -71,8 +71,8 @@ fn a_run_that_is_stopped_and_resumed_gives_the_weights_of_an_undisturbed_one() {
     })
     .unwrap();
     assert_eq!(resumed_at, Some(7));
-    assert_eq!(std::fs::read(&whole.weights).unwrap(), std::fs::read(&parts.weights).unwrap());
-    let log = |run: &str| std::fs::read_to_string(dir.path().join(run).join("metrics.jsonl")).unwrap();
+    assert_eq!(fs_err::read(&whole.weights).unwrap(), fs_err::read(&parts.weights).unwrap());
+    let log = |run: &str| fs_err::read_to_string(dir.path().join(run).join("metrics.jsonl")).unwrap();
     assert_eq!(log("whole"), log("parts"));
     assert_eq!(log("whole").lines().count(), 12);
 }
