@@ -204,7 +204,9 @@ impl Generator for MistralGenerator {
     fn generate(&self, mut request: Request) -> mpsc::Receiver<Result<Chunk, GeneratorError>> {
         request.system = break_specials(&request.system, &self.specials);
         request.user = break_specials(&request.user, &self.specials);
-        let tokens = self.count_tokens(&request.system) + self.count_tokens(&request.user) + TEMPLATE_TOKENS;
+        let examples: usize =
+            request.examples.iter().map(|t| self.count_tokens(&t.user) + self.count_tokens(&t.assistant) + TEMPLATE_TOKENS).sum();
+        let tokens = self.count_tokens(&request.system) + examples + self.count_tokens(&request.user) + TEMPLATE_TOKENS;
         let limit = self.info.context_length;
         if tokens + request.max_tokens > limit {
             return super::failed(GeneratorError::TooLong { tokens, limit });
@@ -297,6 +299,11 @@ impl Engine {
         let mut last = GeneratorError::Engine("it does not take requests".into());
         for _ in 0..2 {
             let mut builder = RequestBuilder::new().add_message(TextMessageRole::System, &request.system);
+            for turn in &request.examples {
+                builder = builder
+                    .add_message(TextMessageRole::User, &turn.user)
+                    .add_message(TextMessageRole::Assistant, &turn.assistant);
+            }
             builder = match &picture {
                 Some(picture) => builder.add_image_message(TextMessageRole::User, &request.user, vec![picture.clone()]),
                 None => builder.add_message(TextMessageRole::User, &request.user),

@@ -50,6 +50,8 @@ pub struct GeneratorInfo {
 pub struct Request {
     /// System message.
     pub system: String,
+    /// Earlier turns that show how to answer; equal in every request of one template.
+    pub examples: Vec<Turn>,
     /// User message: passages and question, already neutralised.
     pub user: String,
     /// Picture for a model that sees.
@@ -58,6 +60,15 @@ pub struct Request {
     pub max_tokens: usize,
     /// Strings that end the answer; they are not part of it.
     pub stop: Vec<String>,
+}
+
+/// One exchange that came before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Turn {
+    /// What the user said.
+    pub user: String,
+    /// What was answered.
+    pub assistant: String,
 }
 
 /// One piece of a stream.

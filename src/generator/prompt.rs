@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::Deserialize;
 
+use super::Turn;
 use crate::text::{sanitise, sanitise_line};
 
 /// The templates that are compiled in (`configs/prompts/answer.toml`).
@@ -57,10 +58,20 @@ pub struct PromptPassage<'a> {
 pub struct Prompt {
     /// System message.
     pub system: String,
+    /// Earlier turns that show how to answer.
+    pub examples: Vec<Turn>,
     /// User message.
     pub user: String,
     /// Strings that end the answer.
     pub stop: Vec<String>,
+}
+
+impl Prompt {
+    /// Every text of it, for counting.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let turns = self.examples.iter().flat_map(|turn| [turn.user.as_str(), turn.assistant.as_str()]);
+        [self.system.as_str()].into_iter().chain(turns).chain([self.user.as_str()])
+    }
 }
 
 /// The file, as it is written.
@@ -74,6 +85,19 @@ struct File {
     user_without_passages: String,
     #[serde(default)]
     stop: Vec<String>,
+    #[serde(default)]
+    example: Vec<Example>,
+}
+
+/// A question with its passage and the answer that is wished for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    title: String,
+    section: String,
+    text: String,
+    question: String,
+    answer: String,
 }
 
 /// Templates, checked.
@@ -85,6 +109,7 @@ pub struct Templates {
     user: Template,
     user_without_passages: Template,
     stop: Vec<String>,
+    examples: Vec<Turn>,
 }
 
 impl Templates {
@@ -118,8 +143,8 @@ impl Templates {
                 reason,
             })
         };
-        use Slot::{Nonce, Number, Passages, Question, Section, Text, Title};
-        let user = template("user", &file.user, &[Nonce, Passages, Question], &[])?;
+        use Slot::{Entity, Nonce, Number, Passages, Question, Section, Text, Title};
+        let user = template("user", &file.user, &[Nonce, Passages, Question], &[Entity])?;
         if user.position(Question) < user.position(Passages) {
             return Err(PromptError::Placeholder {
                 path: path.to_owned(),
@@ -134,14 +159,24 @@ impl Templates {
                 reason: "an empty string would end every answer; remove it".into(),
             });
         }
-        Ok(Self {
-            system: template("system", &file.system, &[], &[Nonce])?,
+        let mut templates = Self {
+            system: template("system", &file.system, &[], &[])?,
             system_without_passages: template("system_without_passages", &file.system_without_passages, &[], &[])?,
             passage: template("passage", &file.passage, &[Number, Text], &[Title, Section])?,
             user,
             user_without_passages: template("user_without_passages", &file.user_without_passages, &[Question], &[])?,
             stop: file.stop,
-        })
+            examples: Vec::new(),
+        };
+        templates.examples = file
+            .example
+            .iter()
+            .map(|e| {
+                let passage = PromptPassage { title: &e.title, section: &e.section, text: &e.text };
+                Turn { user: templates.user(&[passage], &e.question), assistant: e.answer.clone() }
+            })
+            .collect();
+        Ok(templates)
     }
 
     /// Fills the templates. Without passages the others are used, which do not speak of any.
@@ -151,21 +186,32 @@ impl Templates {
         if passages.is_empty() {
             return Prompt {
                 system: self.system_without_passages.fill(|_| String::new()),
+                examples: Vec::new(),
                 user: self.user_without_passages.fill(|_| question.clone()),
                 stop: self.stop.clone(),
             };
         }
-        let lines: Vec<String> =
-            (1..).zip(passages).map(|(number, passage)| self.passage_line(number, passage)).collect();
+        Prompt {
+            system: self.system.fill(|_| String::new()),
+            examples: self.examples.clone(),
+            user: self.user(passages, &question),
+            stop: self.stop.clone(),
+        }
+    }
+
+    /// The user message for passages and a neutralised question.
+    fn user(&self, passages: &[PromptPassage<'_>], question: &str) -> String {
+        let lines: Vec<String> = (1..).zip(passages).map(|(number, passage)| self.passage_line(number, passage)).collect();
         let block = lines.join("\n");
-        let nonce = nonce(&[&block, &question]);
-        let fill = |slot| match slot {
+        let nonce = nonce(&[&block, question]);
+        let entity = passages.first().map(|passage| passage_text(passage.title)).unwrap_or_default();
+        self.user.fill(|slot| match slot {
             Slot::Nonce => nonce.clone(),
+            Slot::Entity => entity.clone(),
             Slot::Passages => block.clone(),
-            Slot::Question => question.clone(),
+            Slot::Question => question.to_owned(),
             _ => String::new(),
-        };
-        Prompt { system: self.system.fill(fill), user: self.user.fill(fill), stop: self.stop.clone() }
+        })
     }
 
     /// One passage as it stands in the prompt, on one line.
@@ -185,6 +231,7 @@ impl Templates {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Nonce,
+    Entity,
     Passages,
     Question,
     Number,
@@ -194,8 +241,9 @@ enum Slot {
 }
 
 impl Slot {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Nonce, "{nonce}"),
+        (Self::Entity, "{entity}"),
         (Self::Passages, "{passages}"),
         (Self::Question, "{question}"),
         (Self::Number, "{number}"),
@@ -387,7 +435,7 @@ mod tests {
             "{said}"
         );
         let said = refuse("{passages}\n{nonce}", "{passages}\n{passage}\n{nonce}");
-        assert!(said.contains("unknown placeholder {passage}; expected {nonce} {passages} {question}"), "{said}");
+        assert!(said.contains("unknown placeholder {passage}; expected {nonce} {passages} {question} {entity}"), "{said}");
         let said = refuse("\n{nonce}\n{passages}", "\n{question}\n{nonce}\n{passages}");
         assert!(said.contains("put the question last"), "{said}");
         let said = refuse("system =", "sistem =");

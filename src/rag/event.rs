@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::generator::Turn;
+
 use super::{Answer, Candidate, EntityChoice, Passage, RagError};
 
 /// A step that takes time. Each is announced, and finished unless the question fails within it.
@@ -67,10 +69,12 @@ pub enum Event {
     },
     /// The very prompt.
     Prompt {
-        /// Tokens of both messages, without those of the chat template.
+        /// Tokens of all messages, without those of the chat template.
         tokens: usize,
         /// System message.
         system: String,
+        /// Earlier turns that show how to answer.
+        examples: Vec<Turn>,
         /// User message.
         user: String,
     },

@@ -312,9 +312,15 @@ impl Run {
             .map(|p| PromptPassage { title: &p.title, section: &p.section, text: &p.text })
             .collect();
         let prompt = self.parts.templates.render(&given, &answer.question);
-        answer.prompt_tokens = generator.count_tokens(&prompt.system) + generator.count_tokens(&prompt.user);
-        let shown = (prompt.system.clone(), prompt.user.clone());
-        self.emit(Event::Prompt { tokens: answer.prompt_tokens, system: shown.0, user: shown.1 }).await;
+        answer.prompt_tokens = prompt.texts().map(|text| generator.count_tokens(text)).sum();
+        let shown = prompt.clone();
+        self.emit(Event::Prompt {
+            tokens: answer.prompt_tokens,
+            system: shown.system,
+            examples: shown.examples,
+            user: shown.user,
+        })
+        .await;
 
         let picture = match image.filter(|_| generator.info().sees_pictures) {
             Some(image) => Some(picture_file(image.clone()).await?),
@@ -322,6 +328,7 @@ impl Run {
         };
         let request = Request {
             system: prompt.system,
+            examples: prompt.examples,
             user: prompt.user,
             image: picture.as_ref().map(|file| file.path()),
             max_tokens: self.parts.settings.max_tokens,
@@ -383,7 +390,7 @@ impl Pipeline {
         if let Some(generator) = &self.generator {
             let nothing = [PromptPassage { title: "", section: "", text: "" }];
             let frame = self.templates.render(&nothing, question);
-            let taken = count(&frame.system) + count(&frame.user) + TEMPLATE_TOKENS + self.settings.max_tokens;
+            let taken = frame.texts().map(count).sum::<usize>() + TEMPLATE_TOKENS + self.settings.max_tokens;
             left = left.min(generator.info().context_length.saturating_sub(taken));
         }
         let mut passages: Vec<Passage> = Vec::new();
