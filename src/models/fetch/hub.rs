@@ -38,6 +38,12 @@ enum Broken {
     Connection(String),
 }
 
+impl From<crate::models::ModelsError> for Broken {
+    fn from(error: crate::models::ModelsError) -> Self {
+        Self::Miss(Miss::Fatal(error))
+    }
+}
+
 impl From<std::io::Error> for Broken {
     fn from(error: std::io::Error) -> Self {
         Self::Miss(Miss::Fatal(error.into()))

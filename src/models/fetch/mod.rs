@@ -40,6 +40,12 @@ impl From<ModelsError> for Miss {
     }
 }
 
+impl From<crate::io::IoError> for Miss {
+    fn from(error: crate::io::IoError) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
 impl From<std::io::Error> for Miss {
     fn from(error: std::io::Error) -> Self {
         Self::Fatal(error.into())
