@@ -35,11 +35,12 @@ pub fn json(assert: &Assert, schema: &str) -> Value {
 
 /// Panics where `value` does not fit `schemas/NAME.json`.
 pub fn fits(value: &Value, schema: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{schema}.json"));
-    let schema: Value = serde_json::from_str(&fs_err::read_to_string(path).unwrap()).unwrap();
-    let validator = jsonschema::draft202012::new(&schema).unwrap();
-    let errors: Vec<String> = validator.iter_errors(value).map(|e| format!("{}: {e}", e.instance_path)).collect();
-    assert!(errors.is_empty(), "{errors:#?}\n{value:#}");
+    let path = format!("{}/schemas/{schema}.json", env!("CARGO_MANIFEST_DIR"));
+    let mut schemas = boon::Schemas::new();
+    let compiled = boon::Compiler::new().compile(&path, &mut schemas).unwrap();
+    if let Err(error) = schemas.validate(value, compiled) {
+        panic!("{error}\n{value:#}");
+    }
 }
 
 /// The JSON error of a command that ended with `exit`.
