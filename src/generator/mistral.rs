@@ -204,8 +204,11 @@ impl Generator for MistralGenerator {
     fn generate(&self, mut request: Request) -> mpsc::Receiver<Result<Chunk, GeneratorError>> {
         request.system = break_specials(&request.system, &self.specials);
         request.user = break_specials(&request.user, &self.specials);
-        let examples: usize =
-            request.examples.iter().map(|t| self.count_tokens(&t.user) + self.count_tokens(&t.assistant) + TEMPLATE_TOKENS).sum();
+        let examples: usize = request
+            .examples
+            .iter()
+            .map(|t| self.count_tokens(&t.user) + self.count_tokens(&t.assistant) + TEMPLATE_TOKENS)
+            .sum();
         let tokens = self.count_tokens(&request.system) + examples + self.count_tokens(&request.user) + TEMPLATE_TOKENS;
         let limit = self.info.context_length;
         if tokens + request.max_tokens > limit {

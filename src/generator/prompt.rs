@@ -201,7 +201,8 @@ impl Templates {
 
     /// The user message for passages and a neutralised question.
     fn user(&self, passages: &[PromptPassage<'_>], question: &str) -> String {
-        let lines: Vec<String> = (1..).zip(passages).map(|(number, passage)| self.passage_line(number, passage)).collect();
+        let lines: Vec<String> =
+            (1..).zip(passages).map(|(number, passage)| self.passage_line(number, passage)).collect();
         let block = lines.join("\n");
         let nonce = nonce(&[&block, question]);
         let entity = passages.first().map(|passage| passage_text(passage.title)).unwrap_or_default();
@@ -435,7 +436,10 @@ mod tests {
             "{said}"
         );
         let said = refuse("{passages}\n{nonce}", "{passages}\n{passage}\n{nonce}");
-        assert!(said.contains("unknown placeholder {passage}; expected {nonce} {passages} {question} {entity}"), "{said}");
+        assert!(
+            said.contains("unknown placeholder {passage}; expected {nonce} {passages} {question} {entity}"),
+            "{said}"
+        );
         let said = refuse("\n{nonce}\n{passages}", "\n{question}\n{nonce}\n{passages}");
         assert!(said.contains("put the question last"), "{said}");
         let said = refuse("system =", "sistem =");

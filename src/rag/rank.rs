@@ -245,7 +245,7 @@ mod tests {
             Ok(texts
                 .iter()
                 .map(|text| {
-                    let mut v = vec![0.0_f32; 26];
+                    let mut v = [0.0_f32; 26];
                     for c in text.to_lowercase().bytes().filter(u8::is_ascii_lowercase) {
                         v[usize::from(c - b'a')] += 1.0;
                     }
@@ -294,6 +294,6 @@ mod tests {
         let text = "Aa bb. Cc dd. Ee ff. Gg hh.";
         let found: Vec<&str> = windows(text, 14).into_iter().map(|r| text[r].trim()).collect();
         assert_eq!(found, ["Aa bb. Cc dd.", "Cc dd. Ee ff.", "Ee ff. Gg hh."]);
-        assert_eq!(windows("", 10), [0..0]);
+        assert_eq!(windows("", 10), vec![Range { start: 0, end: 0 }]);
     }
 }

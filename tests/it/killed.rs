@@ -62,6 +62,9 @@ fn a_build_killed_from_outside_is_finished_by_a_rerun() {
         build.kill().unwrap();
         build.wait().unwrap();
         let mended = finish(&starter.data, &name);
-        assert_eq!(mended["manifest"]["content_hash"], whole["manifest"]["content_hash"], "killed after {milliseconds} ms");
+        assert_eq!(
+            mended["manifest"]["content_hash"], whole["manifest"]["content_hash"],
+            "killed after {milliseconds} ms"
+        );
     }
 }

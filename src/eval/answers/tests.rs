@@ -20,7 +20,7 @@ fn question(id: &str, kind: Kind, reference: &str) -> Question {
 }
 
 fn questions() -> Vec<Question> {
-    let kind = |i: usize| if i % 3 == 0 { Kind::Templated } else { Kind::Automatic };
+    let kind = |i: usize| if i.is_multiple_of(3) { Kind::Templated } else { Kind::Automatic };
     (0..9).map(|i| question(&format!("q{i}"), kind(i), &format!("answer {i}"))).collect()
 }
 

@@ -75,7 +75,7 @@ impl<'a> Llama<'a> {
             tied: !tensors.contains_key("output.weight"),
         };
         let dim = this.hidden.checked_div(this.heads).unwrap_or(0);
-        if dim == 0 || dim % 2 != 0 || dim * this.heads != this.hidden {
+        if dim == 0 || !dim.is_multiple_of(2) || dim * this.heads != this.hidden {
             return Err(format!("llama.attention.head_count {} does not divide {}", this.heads, this.hidden));
         }
         if this.key_heads == 0 || !this.heads.is_multiple_of(this.key_heads) {

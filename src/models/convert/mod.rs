@@ -2,7 +2,7 @@
 //!
 //! - [`pth::convert`]: PyTorch's pickles (the zip format and the older stream format);
 //! - [`gguf::convert`]: a llama.cpp file becomes a directory as `transformers` writes it;
-//! - [`file`]: either, by the file's first bytes.
+//! - [`file()`]: either, by the file's first bytes.
 
 pub mod gguf;
 pub mod llama;

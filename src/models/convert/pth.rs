@@ -3,7 +3,7 @@
 //! Two formats exist (torch/serialization.py). Since 1.6: a zip of `data.pkl` and one stored member per storage.
 //! Before: a stream of five pickles (magic number, protocol 1001, system, object, keys of the storages) and then, in
 //! the order of the keys, each storage's length and its numbers. In both, the object's pickle is read by
-//! [`super::pickle`], which runs nothing, and every size is checked against the file before memory is taken.
+//! `pickle`, which runs nothing, and every size is checked against the file before memory is taken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufReader, Read, Seek, SeekFrom};

@@ -99,7 +99,9 @@ pub enum TrainError {
         reason: String,
     },
     /// A checkpoint of another run.
-    #[error("{path} belongs to a run with other options ({reason}); give another --out, or --fresh to start over")]
+    #[error(
+        "{path} belongs to a run with other options ({reason}); give another --out, or remove the folder to start over"
+    )]
     OtherRun {
         /// The checkpoint.
         path: PathBuf,
