@@ -1,7 +1,7 @@
 //! The generator over mistral.rs: a model from a local directory, on CPU or GPU, one request at a time.
 //!
 //! What the engine does badly is mended here: a path is checked before the engine may take it for a name on a hub
-//! ([`super::model_dir`]); a panic while loading is an error; a stream that ends without a reason is an error; stop
+//! (`model_dir`); a panic while loading is an error; a stream that ends without a reason is an error; stop
 //! strings are cut out of the stream, which the engine leaves in; control tokens in a request are broken by the
 //! tokenizer's own list. Requests queue, since several at once changed each other's answers.
 
