@@ -1,6 +1,5 @@
 //! A loaded retriever: files in, items to unit vectors. Runs where it is called; [`super::worker`] gives it a thread.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -128,12 +127,4 @@ pub fn load_vision(config: &RetConfig, path: &Path, device: &Device) -> Result<V
     let tower = VisionBackbone::load(&config.vision, &weights)?;
     weights.finish(efficientnet::KNOWN_UNUSED)?;
     Ok(tower)
-}
-
-/// Names and shapes of the tensors of a safetensors file, for listings.
-pub fn shapes(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
-    let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
-    let bytes = fs_err::read(path).map_err(|e| read(e.to_string()))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| read(e.to_string()))?;
-    Ok(file.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect())
 }
