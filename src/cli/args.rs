@@ -370,7 +370,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub questions: u16,
     /// How the answering model is held, instead of the configured way
-    #[arg(long, value_name = "FORMAT", value_parser = ["f32", "bf16", "q8_0", "q4k"])]
+    #[arg(long, value_name = "FORMAT", value_parser = ["auto", "f32", "f16", "bf16", "q8_0", "q6k", "q4k"])]
     pub format: Option<String>,
     /// Print JSON (schemas/bench.json)
     #[arg(long)]
@@ -440,6 +440,9 @@ pub struct EvalAnswersArgs {
     /// Questions, drawn evenly over their kinds, the same ones each time
     #[arg(long, value_name = "N", default_value_t = 300)]
     pub limit: usize,
+    /// Draws other questions: numbers are compared under the same seed, and a prompt is chosen under another one
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
     /// Where the passages come from
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [ModeArg::Retrieved, ModeArg::Gold, ModeArg::None])]
     pub modes: Vec<ModeArg>,

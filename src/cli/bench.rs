@@ -68,6 +68,7 @@ struct Answers {
     reader: Option<GeneratorInfo>,
     questions: usize,
     prompt_tokens_p50: f64,
+    /// Of the first prompt, of which nothing was kept from an earlier one.
     prefill_tokens_per_s: Option<f64>,
     decode_tokens_per_s: Option<f64>,
     encoding_ms: Spread,
@@ -193,7 +194,9 @@ fn answer(
     let Engines { pipeline, generator, .. } = engines::open(config, retriever, true, &runtime)?;
     let guard = interrupt::guard();
     let mut done = Vec::new();
-    // The first answer warms up and is not counted.
+    let mut first = None;
+    // The first answer warms up and is not counted. Every token of its prompt is read; later prompts begin like it, and
+    // the reader may have kept that part.
     let order = questions.first().into_iter().chain(questions);
     for (i, question) in order.enumerate() {
         let image = starter::picture(dir, question)?.map(QuestionImage::Path);
@@ -202,6 +205,8 @@ fn answer(
         progress.set(i as u64, Some(questions.len() as u64));
         if i > 0 {
             done.push(answer);
+        } else {
+            first = answer.usage;
         }
         if guard.is_asked() {
             return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
@@ -212,7 +217,7 @@ fn answer(
     };
     let usages: Vec<_> = done.iter().filter_map(|answer| answer.usage).collect();
     let rate = |tokens: usize, seconds: f32| (seconds > 0.0).then(|| tokens as f64 / f64::from(seconds));
-    let prefill = rate(usages.iter().map(|u| u.prompt_tokens).sum(), usages.iter().map(|u| u.prompt_s).sum());
+    let prefill = first.and_then(|u| rate(u.prompt_tokens, u.prompt_s));
     let decode = rate(usages.iter().map(|u| u.completion_tokens).sum(), usages.iter().map(|u| u.completion_s).sum());
     let prompt: Vec<f64> = usages.iter().map(|usage| usage.prompt_tokens as f64).collect();
     Ok(Answers {

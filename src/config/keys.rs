@@ -71,6 +71,7 @@ pub const KEYS: &[Key] = &[
     key("generator.context", Kind::Integer(0, 1 << 20)),
     key("generator.prompt", Kind::OptionalPath),
     key("generator.sees_pictures", Kind::Choice(&["auto", "yes", "no"])),
+    key("generator.prefix_cache_mb", Kind::Integer(0, 1 << 20)),
     key("log.level", Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"])),
     key("log.file", Kind::OptionalPath),
 ];

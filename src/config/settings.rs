@@ -118,6 +118,8 @@ pub struct Generator {
     pub prompt: PathBuf,
     /// Whether the picture goes to the reader as well.
     pub sees_pictures: Tristate,
+    /// Most MiB kept of earlier prompts, so that a common beginning is read once; 0 keeps nothing.
+    pub prefix_cache_mb: usize,
 }
 
 /// The log.
@@ -180,6 +182,7 @@ impl Default for Generator {
             context: 0,
             prompt: PathBuf::new(),
             sees_pictures: Tristate::Auto,
+            prefix_cache_mb: 256,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! What the engine does badly is mended here: a path is checked before the engine may take it for a name on a hub
 //! (`model_dir`); a panic while loading is an error; a stream that ends without a reason is an error; stop
 //! strings are cut out of the stream, which the engine leaves in; control tokens in a request are broken by the
-//! tokenizer's own list. Requests queue, since several at once changed each other's answers.
+//! tokenizer's own list. Requests queue, since several at once changed each other's answers. What the engine keeps of
+//! earlier prompts is bounded, since it never lets go of any of it on a CPU.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub enum Format {
     Bf16,
     /// Quantised to 8 bits while loading.
     Q8_0,
+    /// Quantised to 6 bits while loading.
+    Q6k,
     /// Quantised to 4 bits while loading.
     Q4k,
 }
@@ -48,8 +51,16 @@ impl Format {
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::Q8_0 => "q8_0",
+            Self::Q6k => "q6k",
             Self::Q4k => "q4k",
         }
+    }
+
+    /// The format of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Auto, Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q6k, Self::Q4k];
+        all.into_iter().find(|format| format.name() == name)
     }
 }
 
@@ -60,14 +71,18 @@ pub struct MistralSettings {
     pub format: Format,
     /// Never use a GPU, even in a build that could.
     pub force_cpu: bool,
-    /// Keep what was read of earlier prompts. On CPU the engine never lets go of it (about 23 KB per token for a
-    /// model of 135M parameters), so this is for short sessions only.
-    pub prefix_cache: bool,
+    /// Most bytes kept of earlier prompts, so that what a new one shares with them (instruction, examples, passages)
+    /// is not read again; 0 keeps nothing. A model that sees pictures keeps nothing.
+    pub prefix_cache: usize,
+    /// Most tokens of prompt and answer together; `None` for what the model takes.
+    pub context: Option<usize>,
+    /// Whether a model that can see is shown pictures.
+    pub show_pictures: bool,
 }
 
 impl Default for MistralSettings {
     fn default() -> Self {
-        Self { format: Format::Auto, force_cpu: true, prefix_cache: false }
+        Self { format: Format::Auto, force_cpu: true, prefix_cache: 256 << 20, context: None, show_pictures: true }
     }
 }
 
@@ -83,10 +98,28 @@ pub struct MistralGenerator {
 struct Engine {
     model: Model,
     /// Held by the request that is being answered.
-    turn: Arc<Mutex<()>>,
+    turn: Mutex<Kept>,
     /// Whether messages must be lists of parts: some chat templates drop plain ones.
     parts: bool,
     _dir: ModelDirGuard,
+}
+
+/// What the engine holds of earlier prompts.
+struct Kept {
+    bytes: usize,
+    limit: usize,
+    /// Keys and values of one token in all layers.
+    bytes_per_token: usize,
+}
+
+impl Kept {
+    /// Tokens by which the engine enlarges a sequence's keys and values.
+    const BLOCK: usize = 512;
+
+    fn add(&mut self, usage: &Usage) {
+        let tokens = (usage.prompt_tokens + usage.completion_tokens).next_multiple_of(Self::BLOCK);
+        self.bytes = self.bytes.saturating_add(tokens.saturating_mul(self.bytes_per_token));
+    }
 }
 
 /// Keeps a shadow directory for as long as the engine may map its files.
@@ -94,6 +127,10 @@ struct ModelDirGuard(#[allow(dead_code)] Option<tempfile::TempDir>);
 
 /// Tokens that a chat template adds around two messages.
 const TEMPLATE_TOKENS: usize = 16;
+
+/// How often an engine that has ended is asked for its new channel, and the pause in between.
+const RESTART_ATTEMPTS: u32 = 100;
+const RESTART_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Longest side of a picture that is handed over; processors shrink it further.
 const LONGEST_SIDE: u32 = 2048;
@@ -110,6 +147,7 @@ impl MistralGenerator {
         let mut found = look.unwrap_or_else(|e| Err(model_dir::load(dir, e)))?;
 
         let (path, sees, inner) = (found.path.clone(), found.sees, runtime.clone());
+        let settings = MistralSettings { prefix_cache: if sees { 0 } else { settings.prefix_cache }, ..settings };
         // Loading blocks for seconds and panics on what it does not know: it gets a thread of its own.
         let build = tokio::task::spawn_blocking(move || inner.block_on(build(&path, sees, settings)));
         let model = match build.await {
@@ -128,12 +166,16 @@ impl MistralGenerator {
                 model: found.name.clone(),
                 format: format.name().into(),
                 fingerprint: found.fingerprint.clone(),
-                sees_pictures: sees,
-                context_length: found.context_length,
+                sees_pictures: sees && settings.show_pictures,
+                context_length: settings.context.map_or(found.context_length, |most| most.min(found.context_length)),
             },
             engine: Arc::new(Engine {
                 model,
-                turn: Arc::default(),
+                turn: Mutex::new(Kept {
+                    bytes: 0,
+                    limit: settings.prefix_cache,
+                    bytes_per_token: found.kv_bytes_per_token,
+                }),
                 parts: matches!(found.model_type.as_str(), "idefics2" | "idefics3" | "smolvlm"),
                 _dir: ModelDirGuard(found.shadow.take()),
             }),
@@ -145,7 +187,8 @@ impl MistralGenerator {
 }
 
 async fn build(path: &Path, sees: bool, settings: MistralSettings) -> anyhow::Result<Model> {
-    let cache = settings.prefix_cache.then_some(1);
+    // The number is of sequences on a GPU; on a CPU the engine keeps all of them, and `Kept` counts.
+    let cache = (settings.prefix_cache > 0).then_some(1);
     let (dtype, isq) = match settings.format {
         Format::Auto if settings.force_cpu || !cfg!(any(feature = "cuda", feature = "metal")) => {
             (ModelDType::F32, None)
@@ -155,6 +198,7 @@ async fn build(path: &Path, sees: bool, settings: MistralSettings) -> anyhow::Re
         Format::F16 => (ModelDType::F16, None),
         Format::Bf16 => (ModelDType::BF16, None),
         Format::Q8_0 => (ModelDType::F32, Some(IsqType::Q8_0)),
+        Format::Q6k => (ModelDType::F32, Some(IsqType::Q6K)),
         Format::Q4k => (ModelDType::F32, Some(IsqType::Q4K)),
     };
     macro_rules! build {
@@ -238,7 +282,11 @@ impl Engine {
         request: Request,
         out: &mpsc::Sender<Result<Chunk, GeneratorError>>,
     ) -> Result<Usage, GeneratorError> {
-        let _turn = self.turn.lock().await;
+        let mut kept = self.turn.lock().await;
+        if kept.bytes > kept.limit {
+            self.forget().await?;
+            kept.bytes = 0;
+        }
         let picture = match request.image.clone() {
             None => None,
             Some(path) => Some(
@@ -278,20 +326,32 @@ impl Engine {
                 return Err(GeneratorError::Engine("its answer is empty".into()));
             }
             let usage = chunk.usage;
-            return Ok(Usage {
+            let usage = Usage {
                 prompt_tokens: usage.as_ref().map_or(0, |u| u.prompt_tokens),
                 completion_tokens: usage.as_ref().map_or(0, |u| u.completion_tokens),
                 prompt_s: usage.as_ref().map_or(0.0, |u| u.total_prompt_time_sec),
                 completion_s: usage.as_ref().map_or(0.0, |u| u.total_completion_time_sec),
                 truncated: reason == "length" && !stops.stopped,
-            });
+            };
+            kept.add(&usage);
+            return Ok(usage);
         }
         Err(GeneratorError::Engine(
             "the stream ended without a reason; ask again, and see the log if it happens twice".into(),
         ))
     }
 
-    /// Hands a request to the engine. An engine that died is started anew by asking for its channel again.
+    /// Lets the engine's loop end, which drops what it kept; the weights stay. The next request starts it anew.
+    async fn forget(&self) -> Result<(), GeneratorError> {
+        let sender = self.model.inner().get_sender(None).map_err(|e| GeneratorError::Engine(e.to_string()))?;
+        // It fails where the loop has ended already.
+        let _ = sender.send(mistralrs::Request::Terminate).await;
+        sender.closed().await;
+        Ok(())
+    }
+
+    /// Hands a request to the engine. An engine that has ended is started anew by asking for its channel again, as soon
+    /// as its thread is gone.
     async fn send(
         &self,
         request: &Request,
@@ -300,7 +360,10 @@ impl Engine {
         let engine = |e: &dyn std::fmt::Display| GeneratorError::Engine(e.to_string());
         let category = self.model.config().map_err(|e| engine(&e))?.category;
         let mut last = GeneratorError::Engine("it does not take requests".into());
-        for _ in 0..2 {
+        for attempt in 0..RESTART_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(RESTART_PAUSE).await;
+            }
             let mut builder = RequestBuilder::new().add_message(TextMessageRole::System, &request.system);
             for turn in &request.examples {
                 builder = builder

@@ -24,6 +24,8 @@ pub(super) struct ModelDir {
     pub(super) sees: bool,
     /// Longest sequence, tokens.
     pub(super) context_length: usize,
+    /// Bytes of one token's keys and values in all layers, as 32-bit floats.
+    pub(super) kv_bytes_per_token: usize,
     /// Hash over the files (hex, 16 digits), see [`fingerprint`].
     pub(super) fingerprint: String,
     /// The model's own tokenizer.
@@ -69,11 +71,23 @@ impl ModelDir {
             model_type,
             sees,
             context_length,
+            kv_bytes_per_token: kv_bytes_per_token(&config),
             fingerprint: fingerprint(dir)?,
             tokenizer,
             specials,
         })
     }
+}
+
+/// What a token costs in keys and values. A field that is missing counts as what is usual, or 1.
+fn kv_bytes_per_token(config: &Value) -> usize {
+    let config = config.get("text_config").unwrap_or(config);
+    let field = |key: &str| config.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+    let heads = field("num_attention_heads").unwrap_or(1).max(1);
+    let width = field("head_dim").or_else(|| Some(field("hidden_size")? / heads)).unwrap_or(1);
+    let per_layer = field("num_key_value_heads").unwrap_or(heads).saturating_mul(width);
+    let both = 2 * size_of::<f32>();
+    field("num_hidden_layers").unwrap_or(1).saturating_mul(per_layer).saturating_mul(both)
 }
 
 /// An error of loading at a path.

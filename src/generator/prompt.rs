@@ -110,6 +110,7 @@ pub struct Templates {
     user_without_passages: Template,
     stop: Vec<String>,
     examples: Vec<Turn>,
+    fingerprint: String,
 }
 
 impl Templates {
@@ -167,6 +168,7 @@ impl Templates {
             user_without_passages: template("user_without_passages", &file.user_without_passages, &[Question], &[])?,
             stop: file.stop,
             examples: Vec::new(),
+            fingerprint: blake3::hash(text.as_bytes()).to_hex().as_str()[..16].to_owned(),
         };
         templates.examples = file
             .example
@@ -177,6 +179,12 @@ impl Templates {
             })
             .collect();
         Ok(templates)
+    }
+
+    /// Hash of the file (hex, 16 digits): answers under another one are answers to other prompts.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Fills the templates. Without passages the others are used, which do not speak of any.

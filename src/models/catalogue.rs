@@ -8,10 +8,11 @@ use super::ModelsError;
 use super::convert::Float;
 use crate::io::safe_join;
 
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 4] = [
     ("configs/models/all-minilm-l6-v2.toml", include_str!("../../configs/models/all-minilm-l6-v2.toml")),
     ("configs/models/efficientnet-lite0.toml", include_str!("../../configs/models/efficientnet-lite0.toml")),
     ("configs/models/smollm2-135m-instruct.toml", include_str!("../../configs/models/smollm2-135m-instruct.toml")),
+    ("configs/models/smolvlm-256m-instruct.toml", include_str!("../../configs/models/smolvlm-256m-instruct.toml")),
 ];
 
 /// One model.

@@ -1,6 +1,7 @@
 //! What an answer rests on: the numbers a model wrote, resolved, or else the passage that holds its words.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -60,30 +61,18 @@ pub fn resolve(answer: &str, passages: &[Passage]) -> Resolved {
     let mut text = String::new();
     let mut plain = String::new();
     let mut from = 0;
-    for found in MARK.iter().flat_map(|mark| mark.captures_iter(answer)) {
-        let (Some(whole), Some(list)) = (found.get(0), found.get(1)) else { continue };
-        let (good, bad): (Vec<usize>, Vec<usize>) =
-            numbers(list.as_str()).into_iter().partition(|n| known.contains_key(n));
-        // With no passages, or where nothing in it can be a passage, a bracketed year stays a year.
-        if good.is_empty() && bad.iter().all(|n| *n > 99) {
-            continue;
-        }
-        for (list, numbers) in [(&mut cited, &good), (&mut unknown, &bad)] {
+    for mark in marks(answer, |n| known.contains_key(&n)) {
+        for (list, numbers) in [(&mut cited, &mark.known), (&mut unknown, &mark.unknown)] {
             for n in numbers {
                 if !list.contains(n) {
                     list.push(*n);
                 }
             }
         }
-        push_piece(&mut plain, &answer[from..whole.start()]);
-        text.push_str(&answer[from..whole.start()]);
-        if good.is_empty() {
-            text.truncate(text.trim_end_matches(' ').len());
-        } else {
-            let list: Vec<String> = good.iter().map(usize::to_string).collect();
-            text.push_str(&format!("[{}]", list.join(", ")));
-        }
-        from = whole.end();
+        push_piece(&mut plain, &answer[from..mark.range.start]);
+        text.push_str(&answer[from..mark.range.start]);
+        mark.push(&mut text);
+        from = mark.range.end;
     }
     push_piece(&mut plain, &answer[from..]);
     text.push_str(&answer[from..]);
@@ -109,6 +98,96 @@ pub fn resolve(answer: &str, passages: &[Passage]) -> Resolved {
             .collect()
     };
     Resolved { text, plain, citations, unknown }
+}
+
+/// One mark in a text.
+struct Mark {
+    range: Range<usize>,
+    known: Vec<usize>,
+    unknown: Vec<usize>,
+}
+
+impl Mark {
+    /// Appends it as it is shown: with the numbers that a passage has, or not at all.
+    fn push(&self, text: &mut String) {
+        if self.known.is_empty() {
+            text.truncate(text.trim_end_matches(' ').len());
+        } else {
+            let list: Vec<String> = self.known.iter().map(usize::to_string).collect();
+            text.push_str(&format!("[{}]", list.join(", ")));
+        }
+    }
+}
+
+/// The marks of a text, in order.
+fn marks(text: &str, is_known: impl Fn(usize) -> bool) -> Vec<Mark> {
+    let captured = MARK.iter().flat_map(|mark| mark.captures_iter(text));
+    let found = captured.filter_map(|found| {
+        let (whole, list) = (found.get(0)?, found.get(1)?);
+        let (known, unknown): (Vec<usize>, Vec<usize>) = numbers(list.as_str()).into_iter().partition(|n| is_known(*n));
+        // Where nothing in it can be a passage, a bracketed year stays a year.
+        let year = known.is_empty() && unknown.iter().all(|n| *n > 99);
+        (!year).then(|| Mark { range: whole.range(), known, unknown })
+    });
+    found.collect()
+}
+
+/// Text on its way to the reader, piece by piece: what [`resolve`] will make of the whole, as early as that is certain.
+///
+/// An open bracket is held back until it is closed or can be no mark any more, and spaces until something follows.
+#[derive(Debug)]
+pub struct Shown {
+    known: BTreeSet<usize>,
+    held: String,
+    begun: bool,
+}
+
+impl Shown {
+    /// Longest mark that is waited for, bytes.
+    const LONGEST: usize = 48;
+
+    /// For an answer over these passages.
+    #[must_use]
+    pub fn new(passages: &[Passage]) -> Self {
+        Self { known: passages.iter().map(|p| p.number).collect(), held: String::new(), begun: false }
+    }
+
+    /// What can be shown after this piece.
+    #[must_use]
+    pub fn push(&mut self, piece: &str) -> String {
+        self.held.push_str(piece);
+        let open = self.held.rfind(['[', '【']).filter(|at| {
+            let tail = &self.held[*at..];
+            tail.len() < Self::LONGEST && !tail.contains([']', '】', '\n'])
+        });
+        let certain = self.held[..open.unwrap_or(self.held.len())].trim_end().len();
+        let rest = self.held.split_off(certain);
+        let shown = std::mem::replace(&mut self.held, rest);
+        self.rewrite(&shown)
+    }
+
+    /// The rest.
+    #[must_use]
+    pub fn finish(mut self) -> String {
+        let rest = std::mem::take(&mut self.held);
+        self.rewrite(rest.trim_end())
+    }
+
+    fn rewrite(&mut self, text: &str) -> String {
+        let mut out = String::new();
+        let mut from = 0;
+        for mark in marks(text, |n| self.known.contains(&n)) {
+            out.push_str(&text[from..mark.range.start]);
+            mark.push(&mut out);
+            from = mark.range.end;
+        }
+        out.push_str(&text[from..]);
+        if !self.begun {
+            out = out.trim_start().to_owned();
+            self.begun = !out.is_empty();
+        }
+        out
+    }
 }
 
 static MARK: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -293,6 +372,30 @@ mod tests {
                 (*cited, *unknown, *plain),
                 "{answer}"
             );
+        }
+    }
+
+    fn streamed(pieces: &[&str]) -> String {
+        let mut shown = Shown::new(&passages());
+        let mut out: String = pieces.iter().map(|piece| shown.push(piece)).collect();
+        out.push_str(&shown.finish());
+        out
+    }
+
+    #[test]
+    fn a_mark_of_no_passage_is_never_shown_however_it_comes() {
+        assert_eq!(streamed(&["Nairobi", " [", "9", "]", ".", "\n"]), "Nairobi.");
+        assert_eq!(streamed(&["\nNairobi", " ", "[", "2]"]), "Nairobi [2]");
+        assert_eq!(streamed(&["a [", "x", " b"]), "a [x b");
+        let mut shown = Shown::new(&passages());
+        assert_eq!((shown.push("so [").as_str(), shown.push("1].").as_str()), ("so", " [1]."));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_streamed_is_what_is_resolved(pieces in prop::collection::vec("[a-c .]{0,3}|\\[|\\]|[1-9]|\\[[1-9]\\]", 0..12)) {
+            let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+            prop_assert_eq!(streamed(&pieces), resolve(&pieces.concat(), &passages()).text);
         }
     }
 

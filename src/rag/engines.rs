@@ -161,8 +161,15 @@ pub fn start_retriever(config: &Config) -> Result<Retriever, EnginesError> {
 pub fn open_ranker(config: &Config) -> Result<BiEncoderRanker, EnginesError> {
     let [architecture, weights, tokenizer] = ranker_files(config)?;
     let encoder = SentenceEncoder::load(&architecture, &weights, &tokenizer)?;
-    Ok(BiEncoderRanker::new(Arc::new(encoder)).with_lexical_weight(LEXICAL_WEIGHT))
+    let window = (config.rag.token_budget * CHARS_PER_TOKEN).min(LONGEST_WINDOW);
+    Ok(BiEncoderRanker::new(Arc::new(encoder)).with_lexical_weight(LEXICAL_WEIGHT).with_window_chars(window))
 }
+
+/// A section is looked at through windows of what a passage holds of it: the best one is then what the reader sees.
+const CHARS_PER_TOKEN: usize = 4;
+
+/// Longest window, characters: about the 256 tokens that all-MiniLM-L6-v2 was trained on.
+const LONGEST_WINDOW: usize = 800;
 
 /// Weight of shared words beside the cosine of sentences.
 const LEXICAL_WEIGHT: f32 = 0.2;
@@ -223,18 +230,26 @@ pub fn open(config: &Config, retriever: Retriever, generate: bool, runtime: &Run
 /// Missing or unusable files; [`GeneratorError::NoEngine`] in a build without one.
 #[cfg(feature = "mistral")]
 pub async fn open_reader(config: &Config) -> Result<Arc<dyn Generator>, EnginesError> {
+    use crate::config::Tristate;
     use crate::generator::mistral::{Format, MistralGenerator, MistralSettings};
     let dir = reader_dir(config)?;
-    let text = &config.generator.format;
-    let formats = [Format::Auto, Format::F32, Format::F16, Format::Bf16, Format::Q8_0, Format::Q4k];
-    let format = formats.into_iter().find(|format| format.name() == text).ok_or_else(|| GeneratorError::Load {
-        path: dir.display().to_string(),
-        reason: format!(
-            "`generator.format` is {text:?}, which the engine does not take; expected q8_0, q4k, f32 or auto"
-        ),
-    })?;
-    let settings = MistralSettings { format, ..MistralSettings::default() };
-    Ok(Arc::new(MistralGenerator::load(&dir, settings).await?))
+    let part = &config.generator;
+    let refuse = |reason: String| GeneratorError::Load { path: dir.display().to_string(), reason };
+    let format = Format::from_name(&part.format)
+        .ok_or_else(|| refuse(format!("`generator.format` is {:?}, which the engine does not take", part.format)))?;
+    let settings = MistralSettings {
+        format,
+        context: part.context(),
+        show_pictures: part.sees_pictures != Tristate::No,
+        prefix_cache: part.prefix_cache_mb << 20,
+        ..MistralSettings::default()
+    };
+    let generator = MistralGenerator::load(&dir, settings).await?;
+    if part.sees_pictures == Tristate::Yes && !generator.info().sees_pictures {
+        let reason = "`generator.sees_pictures` is \"yes\", but the model has no vision tower; say \"auto\" or \"no\"";
+        return Err(refuse(reason.into()).into());
+    }
+    Ok(Arc::new(generator))
 }
 
 /// As the function of the same name in a build with an engine: sees that the files are there, and that it cannot load

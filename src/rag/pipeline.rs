@@ -63,6 +63,12 @@ impl Pipeline {
         &self.settings
     }
 
+    /// Identity of the prompt's templates, see [`Templates::fingerprint`].
+    #[must_use]
+    pub fn prompt_fingerprint(&self) -> &str {
+        self.templates.fingerprint()
+    }
+
     /// Asks one question. Must be called within a tokio runtime. The last event is [`Event::Answer`] or
     /// [`Event::Failed`]; dropping the receiver cancels the work.
     #[must_use]
@@ -338,6 +344,7 @@ impl Run {
         let began = Instant::now();
         let mut chunks = generator.generate(request);
         let mut said = String::new();
+        let mut shown = citations::Shown::new(&answer.passages);
         let mut first: Option<Instant> = None;
         let usage: Usage = loop {
             match chunks.recv().await {
@@ -354,13 +361,17 @@ impl Run {
                         self.emit(Event::Started { stage: Stage::Answering }).await;
                     }
                     said.push_str(&piece);
-                    let text = sanitise(&piece).into_owned();
+                    let text = shown.push(&sanitise(&piece));
                     if !text.is_empty() {
                         self.emit(Event::Token { text }).await;
                     }
                 }
             }
         };
+        let text = shown.finish();
+        if !text.is_empty() {
+            self.emit(Event::Token { text }).await;
+        }
         let resolved = citations::resolve(sanitise(&said).trim(), &answer.passages);
         let Some(first) = first.filter(|_| !resolved.plain.is_empty()) else {
             return Err(RagError::EmptyAnswer);

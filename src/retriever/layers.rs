@@ -1,10 +1,19 @@
 //! The few layers that every part shares, written over [`Weights`].
 
-use candle_core::{D, Tensor};
-use candle_nn::Module;
+use candle_core::{D, DType, Tensor};
+use rayon::prelude::*;
 
 use super::error::Result;
+use super::kernels::linear::{AddBias, AddBiasAndResidual};
+use super::kernels::math;
+use super::kernels::norm::{Normalise, Standardise};
+use super::kernels::softmax::{BiasedSoftmax, Softmax};
 use super::weights::Weights;
+
+/// Whether the kernels serve: f32 on the CPU, and no gradient is wanted.
+fn plain(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && !t.track_op())
+}
 
 /// `x Wᵀ (+ b)` over the last dimension.
 #[derive(Debug, Clone)]
@@ -29,16 +38,50 @@ impl Linear {
         &self.weight
     }
 
-    /// `[..., in]` to `[..., out]`. All leading dimensions go through one matrix product.
+    /// `[..., in]` to `[..., out]`.
     pub fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        let out = self.product(xs)?;
+        match &self.bias {
+            Some(bias) if plain(&[&out, bias]) => out.inplace_op2(bias, &AddBias(std::convert::identity))?,
+            Some(bias) => return out.broadcast_add(bias),
+            None => {}
+        }
+        Ok(out)
+    }
+
+    /// `act(`[`Linear::forward`]`)`.
+    pub fn forward_act(&self, xs: &Tensor, act: Activation) -> candle_core::Result<Tensor> {
+        let out = self.product(xs)?;
+        match &self.bias {
+            Some(bias) if plain(&[&out, bias]) => match act {
+                Activation::Gelu => out.inplace_op2(bias, &AddBias(math::gelu))?,
+                Activation::QuickGelu => out.inplace_op2(bias, &AddBias(math::quick_gelu))?,
+            },
+            Some(bias) => return act.forward(&out.broadcast_add(bias)?),
+            None => return act.forward(&out),
+        }
+        Ok(out)
+    }
+
+    /// [`Linear::forward`] with `residual` (of the shape of the result) added.
+    pub fn forward_add(&self, xs: &Tensor, residual: &Tensor) -> candle_core::Result<Tensor> {
+        let out = self.product(xs)?;
+        match &self.bias {
+            Some(bias) if plain(&[&out, bias, residual]) => {
+                out.inplace_op3(bias, &residual.contiguous()?, &AddBiasAndResidual)?;
+                Ok(out)
+            }
+            Some(bias) => out.broadcast_add(bias)? + residual,
+            None => out + residual,
+        }
+    }
+
+    /// `x Wᵀ`: all leading dimensions go through one matrix product.
+    fn product(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let mut dims = xs.dims().to_vec();
         let input = dims.pop().unwrap_or(1);
         let rows: usize = dims.iter().product();
         let out = xs.reshape((rows, input))?.matmul(&self.weight.t()?)?;
-        let out = match &self.bias {
-            Some(bias) => out.broadcast_add(bias)?,
-            None => out,
-        };
         dims.push(self.weight.dim(0)?);
         out.reshape(dims)
     }
@@ -60,14 +103,18 @@ impl LayerNorm {
         Ok(Self { weight: w.get("weight", dim)?, bias: w.get("bias", dim)?, eps })
     }
 
-    /// `[..., dim]` to the same shape. Built of differentiable operations.
+    /// `[..., dim]` to the same shape; differentiable.
     pub fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        if plain(&[xs, &self.weight, &self.bias]) {
+            let op = Normalise { eps: self.eps };
+            return xs.contiguous()?.apply_op3_no_bwd(&self.weight, &self.bias, &op);
+        }
         self.standardise(xs)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
     }
 
     /// The part before scale and shift: zero mean, unit variance.
     pub fn standardise(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        xs.contiguous()?.apply_op1(super::fused::Standardise { eps: self.eps })
+        xs.contiguous()?.apply_op1(Standardise { eps: self.eps })
     }
 }
 
@@ -81,8 +128,9 @@ pub enum Activation {
     QuickGelu,
 }
 
-impl Module for Activation {
-    fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+impl Activation {
+    /// Any shape to the same.
+    pub fn forward(self, xs: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Self::Gelu => xs.gelu_erf(),
             Self::QuickGelu => xs * candle_nn::ops::sigmoid(&(xs * 1.702)?)?,
@@ -90,8 +138,9 @@ impl Module for Activation {
     }
 }
 
-/// Multi-head self-attention of a transformer block; `bias` is added to the scores `[B, heads, N, N]`.
-pub fn self_attention(
+/// Multi-head attention of queries `[B, n, D]` over keys and values `[B, N, D]`; `bias` is added to the scores
+/// `[B, heads, n, N]`, over whose dimensions but the last it may be 1 long.
+pub fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
@@ -100,15 +149,46 @@ pub fn self_attention(
 ) -> candle_core::Result<Tensor> {
     let (b, n, dim) = q.dims3()?;
     let head_dim = dim / heads;
-    let split = |x: &Tensor| x.reshape((b, n, heads, head_dim))?.transpose(1, 2)?.contiguous(); // [B, heads, N, d]
-    let (q, k, v) = (split(&(q * (head_dim as f64).powf(-0.5))?)?, split(k)?, split(v)?);
-    let scores = q.matmul(&k.t()?)?; // [B, heads, N, N]
+    let scale = (head_dim as f64).powf(-0.5);
+    if plain(&[q, k, v]) && bias.is_none_or(|bias| plain(&[bias])) {
+        let bias = |item: usize| -> candle_core::Result<Option<Tensor>> {
+            let Some(bias) = bias else { return Ok(None) };
+            let item = if bias.dim(0)? == 1 { 0 } else { item };
+            Ok(Some(bias.get(item)?.contiguous()?))
+        };
+        let item = |item: usize| attend(&q.get(item)?, &k.get(item)?, &v.get(item)?, heads, scale, bias(item)?);
+        let items = (0..b).into_par_iter().map(item).collect::<candle_core::Result<Vec<_>>>()?;
+        return Tensor::stack(&items, 0);
+    }
+    let split = |x: &Tensor| x.reshape((b, (), heads, head_dim))?.transpose(1, 2)?.contiguous(); // [B, heads, N, d]
+    let (q, k, v) = (split(&(q * scale)?)?, split(k)?, split(v)?);
+    let scores = q.matmul(&k.t()?)?; // [B, heads, n, N]
     let scores = match bias {
         Some(bias) => scores.broadcast_add(bias)?,
         None => scores,
     };
     let out = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&v)?;
     out.transpose(1, 2)?.reshape((b, n, dim))
+}
+
+/// The attention of one item, `[n, D]` over `[N, D]`. The heads are read where they lie, and the scores become weights in
+/// place.
+fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    scale: f64,
+    bias: Option<Tensor>,
+) -> candle_core::Result<Tensor> {
+    let (n, dim) = q.dims2()?;
+    let split = |x: &Tensor| x.reshape(((), heads, dim / heads))?.transpose(0, 1); // [heads, N, d]
+    let scores = split(&(q * scale)?)?.matmul(&split(k)?.t()?)?; // [heads, n, N]
+    match bias {
+        Some(bias) => scores.inplace_op2(&bias, &BiasedSoftmax)?,
+        None => scores.inplace_op1(&Softmax)?,
+    }
+    scores.matmul(&split(v)?)?.transpose(0, 1)?.reshape((n, dim))
 }
 
 /// Scores' bias that shuts padding out: 0 where `mask [B, N]` is 1, a large negative number where it is 0.
@@ -120,4 +200,59 @@ pub fn padding_bias(mask: &Tensor) -> candle_core::Result<Tensor> {
 /// Softmax over the last dimension, differentiable.
 pub fn softmax(xs: &Tensor) -> candle_core::Result<Tensor> {
     candle_nn::ops::softmax(xs, D::Minus1)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Runs `f` by the kernels and, over a variable, by composed operations.
+    #[track_caller]
+    fn both_ways(what: &str, xs: &Tensor, f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) {
+        let variable = Var::from_tensor(xs).unwrap();
+        assert!(plain(&[xs]) && !plain(&[variable.as_tensor()]));
+        let (fast, composed) = (f(xs).unwrap(), f(variable.as_tensor()).unwrap());
+        assert_eq!(fast.dims(), composed.dims(), "{what}");
+        let far = (fast - composed.detach()).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+        let far = far.to_scalar::<f32>().unwrap();
+        assert!(far < 2e-5, "{what}: {far}");
+    }
+
+    #[test]
+    fn kernels_give_what_composed_operations_give() {
+        // Widths that no vector register divides, and enough rows for several pieces of work.
+        for (rows, input, output) in [(1, 3, 5), (7, 8, 16), (700, 40, 77)] {
+            let linear = Linear { weight: random(&[output, input]), bias: Some(random(&[output])) };
+            let xs = random(&[2, rows, input]);
+            let residual = random(&[2, rows, output]);
+            both_ways("linear", &xs, |xs| linear.forward(xs));
+            both_ways("gelu", &xs, |xs| linear.forward_act(xs, Activation::Gelu));
+            both_ways("quick gelu", &xs, |xs| linear.forward_act(xs, Activation::QuickGelu));
+            both_ways("residual", &xs, |xs| linear.forward_add(xs, &residual));
+            let norm = LayerNorm { weight: random(&[input]), bias: random(&[input]), eps: 1e-5 };
+            both_ways("norm", &xs, |xs| norm.forward(xs));
+        }
+    }
+
+    #[test]
+    fn attention_by_item_gives_what_attention_of_the_batch_gives() {
+        let (b, n, heads, dim) = (3, 19, 4, 24);
+        let (k, v) = (random(&[b, n, dim]), random(&[b, n, dim]));
+        for queries in [1, n] {
+            let q = random(&[b, queries, dim]);
+            both_ways("alone", &q, |q| attention(q, &k, &v, heads, None));
+            let mask = (random(&[b, 1, 1, n]).gt(0.5).unwrap().to_dtype(DType::F32).unwrap() * -1e9).unwrap();
+            both_ways("masked", &q, |q| attention(q, &k, &v, heads, Some(&mask)));
+            let causal = random(&[b, 1, queries, n]);
+            both_ways("biased by query", &q, |q| attention(q, &k, &v, heads, Some(&causal)));
+            both_ways("one bias for all", &q, |q| attention(q, &k, &v, heads, Some(&causal.narrow(0, 1, 1).unwrap())));
+        }
+    }
 }

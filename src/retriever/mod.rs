@@ -8,7 +8,7 @@
 //! | `picture`, `preprocess` | files to pictures, pictures to pixels, texts to tokens |
 //! | `backbone` | the towers, one file per architecture |
 //! | `cell`, `model`, `config` | ReT-2 above the towers |
-//! | `weights`, `layers`, `fused` | strict loading, shared layers, fused kernels |
+//! | `weights`, `layers`, `kernels` | strict loading, shared layers, and what is computed in them by hand |
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
 //! | `sentence` | sentence embeddings of a text tower alone |
 //! | `train` | how a head is trained |
@@ -18,9 +18,9 @@ pub mod cell;
 pub mod config;
 pub mod encoder;
 pub mod error;
-pub mod fused;
 #[cfg(test)]
 mod golden;
+pub mod kernels;
 pub mod layers;
 pub mod model;
 pub mod picture;

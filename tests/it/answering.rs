@@ -27,6 +27,29 @@ fn the_demo_answers_a_shipped_question_with_its_sources() {
     assert!(document["passages"].as_array().unwrap().iter().any(|p| p["number"] == cited), "{document:#}");
 }
 
+/// What the engine keeps of earlier prompts saves time and nothing else; 1 MiB is less than one prompt, so that it is
+/// let go after every answer.
+#[test]
+fn what_is_kept_of_earlier_prompts_changes_no_answer() {
+    let starter = starter();
+    let (kenya, japan) = (starter_file("images/twemoji/ke.png"), starter_file("images/twemoji/jp.png"));
+    let currency = "Which currency is used in this country?";
+    let lines = format!(
+        "{}\n{CAPITAL}\n{currency}\n{}\n{CAPITAL}\n{currency}\n{CAPITAL}\n",
+        kenya.display(),
+        japan.display()
+    );
+    let session = |mib: u32| {
+        let set = format!("generator.prefix_cache_mb={mib}");
+        let assert = cicerone(&starter.data).args(["--set", &set, "demo"]).write_stdin(lines.clone()).assert().success();
+        stdout(&assert)
+    };
+    let without = session(0);
+    assert!(without.contains("Nairobi") && without.contains("Tokyo"), "{without}");
+    assert_eq!(session(256), without);
+    assert_eq!(session(1), without);
+}
+
 #[test]
 fn every_event_of_an_answer_is_a_line() {
     let starter = starter();

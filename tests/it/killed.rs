@@ -35,7 +35,10 @@ fn a_build_killed_at_any_point_is_finished_by_a_rerun() {
     assert!(hash.as_str().is_some_and(|hash| hash.len() > 16), "{whole:#}");
     for point in ["in-upsert:3", "after-checkpoint", "after-index", "before-manifest", "before-swap"] {
         let name = point.replace(':', "-");
-        cicerone(&starter.data).args(arguments(&name)).env("CICERONE_CRASH_AT", point).assert().failure();
+        let killed = cicerone(&starter.data).args(arguments(&name)).env("CICERONE_CRASH_AT", point).assert().failure();
+        #[cfg(unix)]
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed.get_output().status), Some(9), "{point}");
+        drop(killed);
         is_not_there(&starter.data, &name);
         let mended = finish(&starter.data, &name);
         assert_eq!(&mended["manifest"]["content_hash"], hash, "killed at {point}");

@@ -14,15 +14,12 @@ use crate::eval::Question;
 use crate::eval::answers::{self, Mode};
 use crate::rag::{self, QuestionImage, engines};
 
-/// Which questions are drawn: a change of it makes other numbers.
-const SEED: u64 = 1;
-
 /// Runs the command.
 pub fn run(context: &Context, args: &EvalAnswersArgs) -> anyhow::Result<Exit> {
     let config = starter::config(context)?;
     let dir = starter::data_dir(args.data.as_deref())?;
     let all = starter::questions(context, &dir)?;
-    let questions = answers::sample(&all, args.limit, SEED);
+    let questions = answers::sample(&all, args.limit, args.seed);
     let retriever = starter::prepare(context, &config, true)?;
     let runtime = context.runtime()?;
     let progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
@@ -33,10 +30,11 @@ pub fn run(context: &Context, args: &EvalAnswersArgs) -> anyhow::Result<Exit> {
     let run = json!({
         "data": blake3::hash(&fs_err::read(dir.join("questions.csv"))?).to_hex().as_str(),
         "questions": questions.len(),
-        "seed": SEED,
+        "seed": args.seed,
         "knowledge_base": manifest.content_hash,
         "retriever": manifest.fingerprint,
         "reader": engines.generator.as_ref().map(|generator| generator.info().clone()),
+        "prompt": engines.pipeline.prompt_fingerprint(),
         "rag": config.rag,
         "max_tokens": config.generator.max_tokens,
     });

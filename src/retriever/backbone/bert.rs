@@ -1,12 +1,11 @@
 //! BERT (arXiv 1810.04805) as in Hugging Face `BertModel`: MiniLM, ColBERT's body, BEM.
 
 use candle_core::{IndexOp, Tensor};
-use candle_nn::Module;
 use serde::{Deserialize, Serialize};
 
 use super::LayerFeatures;
 use crate::retriever::error::Result;
-use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias, self_attention};
+use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias, attention};
 use crate::retriever::weights::Weights;
 
 /// Fields of `config.json` that decide the computation.
@@ -93,10 +92,10 @@ impl Block {
 
     fn forward(&self, xs: &Tensor, bias: &Tensor) -> Result<Tensor> {
         let (q, k, v) = (self.query.forward(xs)?, self.key.forward(xs)?, self.value.forward(xs)?);
-        let attended = self.attention_output.forward(&self_attention(&q, &k, &v, self.heads, Some(bias))?)?;
-        let xs = self.attention_norm.forward(&(xs + attended)?)?;
-        let inner = self.act.forward(&self.intermediate.forward(&xs)?)?;
-        Ok(self.output_norm.forward(&(&xs + self.output.forward(&inner)?)?)?)
+        let attended = attention(&q, &k, &v, self.heads, Some(bias))?;
+        let xs = self.attention_norm.forward(&self.attention_output.forward_add(&attended, xs)?)?;
+        let inner = self.intermediate.forward_act(&xs, self.act)?;
+        Ok(self.output_norm.forward(&self.output.forward_add(&inner, &xs)?)?)
     }
 }
 

@@ -1,12 +1,11 @@
 //! CLIP's two towers (arXiv 2103.00020) as in Hugging Face `CLIPTextModel` and `CLIPVisionModel`, OpenAI's and LAION's.
 
 use candle_core::{DType, IndexOp, Tensor};
-use candle_nn::Module;
 use serde::{Deserialize, Serialize};
 
 use super::LayerFeatures;
 use crate::retriever::error::Result;
-use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias, self_attention};
+use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias, attention};
 use crate::retriever::weights::Weights;
 
 const EPS: f64 = 1e-5;
@@ -85,9 +84,9 @@ impl Block {
     fn forward(&self, xs: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let normed = self.norm1.forward(xs)?;
         let (q, k, v) = (self.query.forward(&normed)?, self.key.forward(&normed)?, self.value.forward(&normed)?);
-        let xs = (xs + self.out.forward(&self_attention(&q, &k, &v, self.heads, bias)?)?)?;
-        let inner = self.act.forward(&self.fc1.forward(&self.norm2.forward(&xs)?)?)?;
-        Ok((&xs + self.fc2.forward(&inner)?)?)
+        let xs = self.out.forward_add(&attention(&q, &k, &v, self.heads, bias)?, xs)?;
+        let inner = self.fc1.forward_act(&self.norm2.forward(&xs)?, self.act)?;
+        Ok(self.fc2.forward_add(&inner, &xs)?)
     }
 }
 

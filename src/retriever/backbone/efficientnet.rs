@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::LayerFeatures;
 use crate::retriever::error::Result;
-use crate::retriever::fused::{AddBias, Depthwise, mean_tokens, same_padding};
+use crate::retriever::kernels::depthwise::{Depthwise, same_padding};
+use crate::retriever::kernels::linear::AddBias;
 use crate::retriever::weights::Weights;
 
 const BN_EPS: f64 = 1e-3;
@@ -107,7 +108,18 @@ impl Folded {
     fn apply_pointwise(&self, xs: &Tensor, relu6: bool) -> Result<Tensor> {
         let (b, h, w, c) = xs.dims4()?;
         let out = xs.reshape((b * h * w, c))?.matmul(&self.weight)?;
-        Ok(out.apply_op2_no_bwd(&self.bias, &AddBias { relu6 })?.reshape((b, h, w, ()))?)
+        self.add_bias(&out, relu6)?;
+        Ok(out.reshape((b, h, w, ()))?)
+    }
+
+    /// Adds the bias in place to what this layer has just made, and cuts it to [0, 6] where it is asked to.
+    fn add_bias(&self, out: &Tensor, relu6: bool) -> Result<()> {
+        if relu6 {
+            out.inplace_op2(&self.bias, &AddBias(|x: f32| x.clamp(0.0, 6.0)))?;
+        } else {
+            out.inplace_op2(&self.bias, &AddBias(std::convert::identity))?;
+        }
+        Ok(())
     }
 }
 
@@ -143,7 +155,7 @@ impl Block {
         };
         let op = Depthwise { kernel: self.shape.kernel, stride: self.shape.stride };
         let wide = wide.apply_op2_no_bwd(&self.depthwise.weight, &op)?;
-        let wide = wide.apply_op2_no_bwd(&self.depthwise.bias, &AddBias { relu6: true })?;
+        self.depthwise.add_bias(&wide, true)?;
         let out = self.project.apply_pointwise(&wide, false)?;
         if self.shape.stride == 1 && self.shape.input == self.shape.output {
             return Ok((out + xs)?);
@@ -182,7 +194,8 @@ impl EfficientNet {
         let right = ((ow - 1) * 2 + 3).saturating_sub(width + left);
         let padded = pixels.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
         let xs = padded.conv2d(&self.stem.weight, 0, 2, 1, 1)?.permute((0, 2, 3, 1))?.contiguous()?; // [B, H, W, 32]
-        let mut xs = xs.apply_op2_no_bwd(&self.stem.bias, &AddBias { relu6: true })?;
+        self.stem.add_bias(&xs, true)?;
+        let mut xs = xs;
         let mut sampled = Vec::with_capacity(layers.len());
         for (index, block) in self.blocks.iter().enumerate() {
             xs = block.forward(&xs)?;
@@ -191,7 +204,7 @@ impl EfficientNet {
             }
         }
         let head = self.head.apply_pointwise(&xs, true)?;
-        let pooled = mean_tokens(&head.flatten(1, 2)?)?;
+        let pooled = head.flatten(1, 2)?.mean(1)?;
         Ok(LayerFeatures { layers: sampled, pooled })
     }
 

@@ -1,0 +1,159 @@
+//! LayerNorm in one pass over memory, and its first half with a gradient.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::{contiguous, rows_of};
+
+/// Mean of a row, and one over its deviation: the root of the biased variance and `eps`.
+pub fn moments(xs: &[f32], eps: f64) -> (f32, f32) {
+    let n = xs.len() as f32;
+    let mean = sum(xs, |x| x) / n;
+    let variance = sum(xs, |x| (x - mean) * (x - mean)) / n;
+    (mean, 1.0 / (variance + eps as f32).sqrt())
+}
+
+/// Sum in eight parts, so that it runs in a vector register: the order of a sum of floats is kept as it is written.
+pub(super) fn sum(xs: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    let mut parts = [0f32; 8];
+    let whole = xs.chunks_exact(8);
+    let rest: f32 = whole.remainder().iter().map(|x| of(*x)).sum();
+    for chunk in whole {
+        for (part, x) in parts.iter_mut().zip(chunk) {
+            *part += of(*x);
+        }
+    }
+    parts.iter().sum::<f32>() + rest
+}
+
+/// The largest, in eight parts too.
+pub(super) fn largest(xs: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut parts = [f32::NEG_INFINITY; 8];
+    let whole = xs.chunks_exact(8);
+    let rest = whole.remainder().iter().copied().fold(f32::NEG_INFINITY, larger);
+    for chunk in whole {
+        for (part, x) in parts.iter_mut().zip(chunk) {
+            *part = larger(*part, *x);
+        }
+    }
+    parts.into_iter().fold(rest, larger)
+}
+
+/// Rows of the last dimension standardised, scaled and shifted. Without a gradient, which [`Standardise`] has.
+pub struct Normalise {
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+impl CustomOp3 for Normalise {
+    fn name(&self) -> &'static str {
+        "normalise"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let xs = contiguous(s1, l1, self.name())?;
+        let (scale, shift) = (contiguous(s2, l2, self.name())?, contiguous(s3, l3, self.name())?);
+        let width = scale.len().max(1);
+        let mut out = vec![0f32; xs.len()];
+        let size = rows_of(width);
+        out.par_chunks_mut(size).zip(xs.par_chunks(size)).for_each(|(out, xs)| {
+            for (out, xs) in out.chunks_mut(width).zip(xs.chunks(width)) {
+                let (mean, inverse) = moments(xs, self.eps);
+                for (((o, x), w), b) in out.iter_mut().zip(xs).zip(scale).zip(shift) {
+                    *o = (x - mean) * inverse * w + b;
+                }
+            }
+        });
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+}
+
+/// Rows of the last dimension made zero mean and unit variance (biased, as LayerNorm's).
+pub struct Standardise {
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+impl CustomOp1 for Standardise {
+    fn name(&self) -> &'static str {
+        "standardise"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let xs = contiguous(storage, layout, self.name())?;
+        let dim = layout.shape().dims().last().copied().unwrap_or(1).max(1);
+        let mut out = vec![0f32; xs.len()];
+        out.par_chunks_mut(rows_of(dim)).zip(xs.par_chunks(rows_of(dim))).for_each(|(out, xs)| {
+            for (out, xs) in out.chunks_mut(dim).zip(xs.chunks(dim)) {
+                let (mean, inv) = moments(xs, self.eps);
+                for (o, x) in out.iter_mut().zip(xs) {
+                    *o = (x - mean) * inv;
+                }
+            }
+        });
+        Ok((CpuStorage::F32(out), layout.shape().clone()))
+    }
+
+    /// `dx = (dy - mean(dy) - y mean(dy y)) / sigma`.
+    fn bwd(&self, arg: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad = grad.contiguous()?;
+        let sigma_inv = InverseDeviation { eps: self.eps };
+        let inv = arg.contiguous()?.apply_op1_no_bwd(&sigma_inv)?; // [..., 1]
+        let projected = grad.apply_op2_no_bwd(res, &ProjectOut)?;
+        Ok(Some(projected.broadcast_mul(&inv)?))
+    }
+}
+
+struct InverseDeviation {
+    eps: f64,
+}
+
+impl CustomOp1 for InverseDeviation {
+    fn name(&self) -> &'static str {
+        "inverse-deviation"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let xs = contiguous(storage, layout, self.name())?;
+        let mut dims = layout.shape().dims().to_vec();
+        let dim = dims.pop().unwrap_or(1).max(1);
+        dims.push(1);
+        let out: Vec<f32> = xs.par_chunks(dim).with_min_len(64).map(|xs| moments(xs, self.eps).1).collect();
+        Ok((CpuStorage::F32(out), Shape::from(dims)))
+    }
+}
+
+/// `g - mean(g) - y mean(g y)` per row.
+struct ProjectOut;
+
+impl CustomOp2 for ProjectOut {
+    fn name(&self) -> &'static str {
+        "project-out"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let grad = contiguous(s1, l1, self.name())?;
+        let ys = contiguous(s2, l2, self.name())?;
+        let dim = l1.shape().dims().last().copied().unwrap_or(1).max(1);
+        let n = dim as f32;
+        let mut out = vec![0f32; grad.len()];
+        out.par_chunks_mut(dim).with_min_len(64).enumerate().for_each(|(row, out)| {
+            let (grad, ys) = (&grad[row * dim..][..dim], &ys[row * dim..][..dim]);
+            let mean = grad.iter().sum::<f32>() / n;
+            let along = grad.iter().zip(ys).map(|(g, y)| g * y).sum::<f32>() / n;
+            for ((o, g), y) in out.iter_mut().zip(grad).zip(ys) {
+                *o = g - mean - y * along;
+            }
+        });
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+}
