@@ -182,7 +182,7 @@ impl Default for Generator {
             context: 0,
             prompt: PathBuf::new(),
             sees_pictures: Tristate::Auto,
-            prefix_cache_mb: 256,
+            prefix_cache_mb: 512,
         }
     }
 }

@@ -82,7 +82,7 @@ pub struct MistralSettings {
 
 impl Default for MistralSettings {
     fn default() -> Self {
-        Self { format: Format::Auto, force_cpu: true, prefix_cache: 256 << 20, context: None, show_pictures: true }
+        Self { format: Format::Auto, force_cpu: true, prefix_cache: 512 << 20, context: None, show_pictures: true }
     }
 }
 

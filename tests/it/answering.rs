@@ -46,7 +46,7 @@ fn what_is_kept_of_earlier_prompts_changes_no_answer() {
     };
     let without = session(0);
     assert!(without.contains("Nairobi") && without.contains("Tokyo"), "{without}");
-    assert_eq!(session(256), without);
+    assert_eq!(session(512), without);
     assert_eq!(session(1), without);
 }
 
