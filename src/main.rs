@@ -8,5 +8,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if !cicerone::cli::cpu::serves() {
+        return ExitCode::FAILURE;
+    }
     cicerone::cli::run(std::env::args_os())
 }

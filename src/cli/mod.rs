@@ -18,7 +18,7 @@ mod bench;
 mod completions;
 mod config;
 pub mod context;
-mod cpu;
+pub mod cpu;
 mod demo;
 mod doctor;
 mod eval;
@@ -43,12 +43,8 @@ use context::Context;
 use failure::{Exit, Failure};
 use screen::Screen;
 
-/// Runs one command line, program name first, and says how it ended.
+/// Runs one command line, program name first, and says how it ended. [`cpu::serves`] comes before it.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    if let Err(missing) = cpu::check() {
-        Screen::plain().err(format_args!("error: {missing}\n"));
-        return Exit::Failed.into();
-    }
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
