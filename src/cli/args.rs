@@ -256,7 +256,7 @@ pub enum ModelsCommand {
     Pull(ModelsNamesArgs),
     /// Compare every file's hash
     Verify(ModelsVerifyArgs),
-    /// Convert a `.pth` to safetensors, or a `.gguf` to a model directory
+    /// Convert a `.pth` to safetensors, a `.gguf` to a model directory, or safetensors to our layout
     Convert(ModelsConvertArgs),
 }
 
@@ -286,8 +286,11 @@ pub struct ModelsVerifyArgs {
 /// `cicerone models convert`
 #[derive(Debug, Args)]
 pub struct ModelsConvertArgs {
-    /// A `.pth`, `.pt` or `.gguf` file, told apart by its first bytes
+    /// A `.pth`, `.pt` or `.gguf` file, told apart by its first bytes; with --map, a safetensors file
     pub input: PathBuf,
+    /// Rename the tensors by this map: a shipped one such as `ret-v1`, or a TOML file
+    #[arg(long, value_name = "NAME|FILE", conflicts_with = "leave_out")]
+    pub map: Option<String>,
     /// Leave out tensors whose names start so, such as an unused classifier (`.pth` only)
     #[arg(long, value_name = "START")]
     pub leave_out: Vec<String>,

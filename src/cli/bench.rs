@@ -14,7 +14,7 @@ use super::{interrupt, starter};
 use crate::config::Config;
 use crate::eval::{Question, answers};
 use crate::generator::GeneratorInfo;
-use crate::kb::KnowledgeBase;
+use crate::kb::{KbError, KnowledgeBase};
 use crate::rag::engines::{self, Engines};
 use crate::rag::{self, QuestionImage};
 use crate::retriever::{Item, Picture, Retriever, RetrieverFiles};
@@ -157,10 +157,10 @@ fn encode(context: &Context, config: &Config, items: &[Item]) -> anyhow::Result<
     for batch in BATCHES {
         let some = if batch == 1 { &items[..items.len().min(16)] } else { items };
         // The first batch of a shape warms up.
-        retriever.encode(some[..some.len().min(batch)].to_vec())?;
+        retriever.encode_documents(some[..some.len().min(batch)].to_vec())?;
         let start = Instant::now();
         for chunk in some.chunks(batch) {
-            retriever.encode(chunk.to_vec())?;
+            retriever.encode_documents(chunk.to_vec())?;
         }
         measured.push(Encode { batch, items_per_s: some.len() as f64 / start.elapsed().as_secs_f64() });
     }
@@ -169,8 +169,12 @@ fn encode(context: &Context, config: &Config, items: &[Item]) -> anyhow::Result<
 
 fn search(config: &Config, retriever: &Retriever, items: &[Item]) -> anyhow::Result<Search> {
     let base = KnowledgeBase::open(&config.kb_root(), &config.kb.name, Some(retriever.fingerprint()))?;
-    let queries: Vec<Item> = items.iter().take(16).map(|item| retriever.query(item.clone())).collect();
-    let vectors = retriever.encode(queries)?;
+    let queries = items.iter().take(16).cloned().collect();
+    let vectors: Vec<Vec<f32>> = retriever
+        .encode_queries(queries)?
+        .into_iter()
+        .map(|query| engines::single(query).map_err(KbError::Query))
+        .collect::<Result<_, _>>()?;
     let k = config.rag.candidates;
     let mut times = Vec::with_capacity(SEARCHES);
     for vector in vectors.iter().cycle().take(SEARCHES) {

@@ -37,7 +37,7 @@ fn build(context: &Context, args: &KbBuildArgs) -> anyhow::Result<Exit> {
     options.max_malformed = args.max_malformed.or(options.max_malformed);
     // The source is opened first: a wrong name should not cost the loading of models.
     let mut source = kb::source::open(&args.source).map_err(kb::KbError::from)?;
-    engines::retriever_files(&config)?;
+    engines::kb_retriever_files(&config)?;
     let retriever = start_retriever(&context.screen, &config)?;
     let report = build_with(&context.screen, &config, &options, source.as_mut(), &retriever)?;
     if args.json {
@@ -236,10 +236,11 @@ fn search(context: &Context, args: &KbSearchArgs) -> anyhow::Result<Exit> {
     let image = args.image.as_deref().map(|path| open_picture(&config, path)).transpose()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
     kb::status(&config.kb_root(), name)?;
-    engines::retriever_files(&config)?;
+    engines::kb_retriever_files(&config)?;
     let retriever = start_retriever(&context.screen, &config)?;
     let base = KnowledgeBase::open(&config.kb_root(), name, Some(retriever.fingerprint()))?;
-    let vector = retriever.encode_query(Item { text: text.map(str::to_owned), image })?;
+    let embedding = retriever.encode_query(Item { text: text.map(str::to_owned), image })?;
+    let vector = engines::single(embedding).map_err(kb::KbError::Query)?;
     let hits = base.search(&vector, args.top_k.map_or(config.kb.top_k, usize::from))?;
     if args.json {
         let hits = hits.iter().enumerate().map(|(i, hit)| HitOutput {

@@ -12,7 +12,7 @@ use super::progress::{Progress, Unit, bytes};
 use crate::config::{Config, starter_dir};
 use crate::io::IoError;
 use crate::models::convert::{self, Float};
-use crate::models::{Models, ModelsError, PullOptions, State, Step};
+use crate::models::{Models, ModelsError, NameMap, PullOptions, State, Step};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &ModelsArgs) -> anyhow::Result<Exit> {
@@ -50,8 +50,17 @@ fn list(context: &Context, args: &ModelsListArgs) -> anyhow::Result<Exit> {
         if let Some(reason) = &model.reason {
             context.screen.line(format_args!("    {reason}"))?;
         }
+        if model.state == State::Present && !model.unverified.is_empty() {
+            context.screen.line(format_args!("    {}", not_verified(&model.unverified)))?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// What is said of files that came without a hash to hold them to.
+fn not_verified<S: AsRef<str>>(files: &[S]) -> String {
+    let files: Vec<&str> = files.iter().map(AsRef::as_ref).collect();
+    format!("not verified: no hash known of {}", files.join(", "))
 }
 
 fn pull(context: &Context, names: &[String]) -> anyhow::Result<Exit> {
@@ -107,6 +116,12 @@ fn fetch(context: &Context, config: &Config, names: &[&str]) -> anyhow::Result<V
         }
     })?;
     drop(progress);
+    for model in &ready {
+        let unverified = models.catalogue().entry(&model.record.name)?.unverified();
+        if !unverified.is_empty() {
+            context.screen.note(format_args!("{}: {}", model.record.name, not_verified(&unverified)));
+        }
+    }
     Ok(ready.into_iter().map(|model| (model.record.name, model.path.display().to_string())).collect())
 }
 
@@ -126,7 +141,15 @@ fn verify(context: &Context, names: &[String]) -> anyhow::Result<Exit> {
     let mut first = None;
     for name in &all {
         match models.verify(name) {
-            Ok(model) => context.screen.line(format_args!("{name}: whole ({})", bytes(model.record.bytes())))?,
+            Ok(model) => {
+                let (size, unverified) = (bytes(model.record.bytes()), models.catalogue().entry(name)?.unverified());
+                if unverified.is_empty() {
+                    context.screen.line(format_args!("{name}: whole ({size})"))?;
+                } else {
+                    let told = not_verified(&unverified);
+                    context.screen.line(format_args!("{name}: as it was fetched ({size}); {told}"))?;
+                }
+            }
             Err(error) => {
                 context.screen.line(format_args!("{name}: {error}"))?;
                 first.get_or_insert(error);
@@ -145,7 +168,13 @@ fn convert(context: &Context, args: &ModelsConvertArgs) -> anyhow::Result<Exit> 
         FloatArg::F32 => Float::F32,
         FloatArg::F16 => Float::F16,
     };
-    let done = convert::file(&args.input, &args.output, float, &args.leave_out)?;
+    let done = match &args.map {
+        Some(named) => {
+            let map = NameMap::open(named, Path::new(""))?;
+            convert::rename::convert(&args.input, &args.output, &map, float)?
+        }
+        None => convert::file(&args.input, &args.output, float, &args.leave_out)?,
+    };
     let output = args.output.display();
     context.screen.line(format_args!("{output}: {} tensors, {}", done.tensors, bytes(done.bytes)))?;
     if !done.dropped.is_empty() {
@@ -182,6 +211,7 @@ pub fn of(error: &ModelsError) -> Failure {
         ModelsError::Unreachable { .. } => (Exit::Unreachable, "unreachable", split("\n")),
         ModelsError::Unavailable { .. } => (Exit::Failed, "model_unavailable", (whole.clone(), None)),
         ModelsError::Convert { .. } => (Exit::Failed, "convert", (whole.clone(), None)),
+        ModelsError::NameMap { .. } => (Exit::Usage, "name_map", (whole.clone(), None)),
         ModelsError::Interrupted => (Exit::Interrupted, "interrupted", split("; ")),
         ModelsError::Io(IoError::Locked { .. }) => (Exit::Unreachable, "models_locked", (whole.clone(), None)),
         ModelsError::Io(_) => (Exit::Failed, "io", (whole.clone(), None)),

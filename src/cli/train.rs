@@ -7,7 +7,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure, SCHEMA_VERSION};
 use super::interrupt;
 use super::progress::{Progress, Unit};
-use crate::config::starter_dir;
+use crate::config::{ModelRef, starter_dir};
 use crate::rag::engines;
 use crate::retriever::train::{TrainError, TrainEvent, TrainOptions, TrainReport, train};
 
@@ -18,7 +18,7 @@ const TELL: usize = 50;
 pub fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<Exit> {
     let mut config = context.config()?;
     if let Some(path) = &args.architecture {
-        config.retriever.config = std::path::absolute(path)?;
+        config.retriever.config = ModelRef::Path(std::path::absolute(path)?);
     }
     let files = engines::tower_files(&config)?;
     let options = options(args)?;

@@ -20,8 +20,6 @@ pub enum Kind {
     Text,
     /// A name that is safe as the name of a directory.
     Name,
-    /// A path, which must not be empty.
-    Path,
     /// A path, or nothing.
     OptionalPath,
     /// A model by name or path.
@@ -43,8 +41,8 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 /// Every key, in the order of `configs/default.toml`.
 pub const KEYS: &[Key] = &[
     key("paths.data_dir", Kind::OptionalPath),
-    key("retriever.config", Kind::Path),
-    key("retriever.weights", Kind::Path),
+    key("retriever.config", Kind::Model),
+    key("retriever.weights", Kind::Model),
     key("retriever.text_weights", Kind::Model),
     key("retriever.text_tokenizer", Kind::Model),
     key("retriever.image_weights", Kind::Model),
@@ -115,7 +113,7 @@ impl Kind {
                 let fits = is_name(&s);
                 (Value::String(s), fits)
             }
-            (Self::Path | Self::Model, Value::String(s)) => {
+            (Self::Model, Value::String(s)) => {
                 let fits = !s.trim().is_empty();
                 (Value::String(s), fits)
             }
@@ -176,7 +174,6 @@ impl fmt::Display for Kind {
             Self::Name => {
                 f.write_str("a name of up to 64 letters, digits, `.`, `_` and `-` that begins with a letter or digit")
             }
-            Self::Path => f.write_str("a path that is not empty"),
             Self::OptionalPath => f.write_str("a path, or \"\" for none"),
             Self::Model => f.write_str("the name of a model or a path"),
             Self::Integer(low, high) => write!(f, "a whole number from {low} to {high}"),

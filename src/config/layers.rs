@@ -249,7 +249,6 @@ fn unknown_key(name: &str) -> String {
 
 fn absolute(around: &Surroundings, base: &Path, kind: Kind, text: String) -> String {
     let is_path = match kind {
-        Kind::Path => true,
         Kind::OptionalPath => !text.is_empty(),
         Kind::Model => matches!(ModelRef::parse(&text), ModelRef::Path(_)),
         _ => false,

@@ -35,10 +35,10 @@ pub struct Paths {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retriever {
-    /// JSON that describes the model.
-    pub config: PathBuf,
-    /// Trained weights, safetensors.
-    pub weights: PathBuf,
+    /// JSON that describes the model; of a model by name, its `retriever.json`.
+    pub config: ModelRef,
+    /// Trained weights, safetensors; of a model by name, its `model.safetensors`.
+    pub weights: ModelRef,
     /// Text backbone's weights; of a model by name, its `model.safetensors`.
     pub text_weights: ModelRef,
     /// Text backbone's tokenizer; of a model by name, its `tokenizer.json`.
@@ -135,8 +135,8 @@ pub struct Log {
 impl Default for Retriever {
     fn default() -> Self {
         Self {
-            config: "{starter}/ret2-starter.json".into(),
-            weights: "{starter}/ret2-starter.safetensors".into(),
+            config: ModelRef::parse("{starter}/ret2-starter.json"),
+            weights: ModelRef::parse("{starter}/ret2-starter.safetensors"),
             text_weights: ModelRef::parse("all-MiniLM-L6-v2"),
             text_tokenizer: ModelRef::parse("all-MiniLM-L6-v2"),
             image_weights: ModelRef::parse("{starter}/efficientnet-lite0.safetensors"),
@@ -266,10 +266,11 @@ pub enum ModelRef {
 }
 
 impl ModelRef {
-    /// Whatever holds a slash or begins with `.`, `~` or `{` is a path.
+    /// Whatever holds a slash, begins with `.`, `~` or `{`, or ends with `.json` or `.safetensors` is a path.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        if text.contains(['/', std::path::MAIN_SEPARATOR]) || text.starts_with(['.', '~', '{']) {
+        let path = text.contains(['/', std::path::MAIN_SEPARATOR]) || text.starts_with(['.', '~', '{']);
+        if path || text.ends_with(".json") || text.ends_with(".safetensors") {
             Self::Path(text.into())
         } else {
             Self::Name(text.to_owned())

@@ -105,8 +105,8 @@ fn paths_start_from_where_they_are_written() {
     let file = "[retriever]\nweights = \"w.safetensors\"\nconfig = \"~/c.json\"\ntext_weights = \"../m\"\n\
                 image_weights = \"{starter}/i.safetensors\"\n[generator]\nmodel = \"m/../n\"\nprompt = \"/abs/p.toml\"\n";
     let config = load_text(&around(&[("CICERONE_STARTER_DIR", "st")]), file, &["rag.ranker=./r"]).unwrap().config;
-    assert_eq!(config.retriever.weights, Path::new("/etc/cicerone/w.safetensors"));
-    assert_eq!(config.retriever.config, Path::new("/home/ada/c.json"));
+    assert_eq!(config.retriever.weights, ModelRef::Path("/etc/cicerone/w.safetensors".into()));
+    assert_eq!(config.retriever.config, ModelRef::Path("/home/ada/c.json".into()));
     assert_eq!(config.retriever.text_weights, ModelRef::Path("/etc/m".into()));
     assert_eq!(
         config.model_file(&config.retriever.text_weights, "model.safetensors"),
@@ -231,7 +231,7 @@ const REFUSED: &[(&str, &str)] = &[
         "line 2: `generator.context` is 1000; expected at least 1328, `rag.token_budget` (1200) and \
          `generator.max_tokens` (128) together, or 0 for what the model takes",
     ),
-    ("[retriever]\nconfig = \"\"", "line 2: `retriever.config` is \"\"; expected a path that is not empty"),
+    ("[retriever]\nconfig = \"\"", "line 2: `retriever.config` is \"\"; expected the name of a model or a path"),
     (
         "[retriever]\nmax_picture_bytes = -1",
         "line 2: `retriever.max_picture_bytes` is -1; expected a whole number from 1",

@@ -8,11 +8,26 @@ use super::ModelsError;
 use super::convert::Float;
 use crate::io::safe_join;
 
-const BUILT_IN: [(&str, &str); 4] = [
-    ("configs/models/all-minilm-l6-v2.toml", include_str!("../../configs/models/all-minilm-l6-v2.toml")),
-    ("configs/models/efficientnet-lite0.toml", include_str!("../../configs/models/efficientnet-lite0.toml")),
-    ("configs/models/smollm2-135m-instruct.toml", include_str!("../../configs/models/smollm2-135m-instruct.toml")),
-    ("configs/models/smolvlm-256m-instruct.toml", include_str!("../../configs/models/smolvlm-256m-instruct.toml")),
+macro_rules! compiled_in {
+    ($($file:literal),* $(,)?) => {
+        &[$((concat!("configs/models/", $file), include_str!(concat!("../../configs/models/", $file)))),*]
+    };
+}
+
+/// The starter's models first, then published ones.
+const BUILT_IN: &[(&str, &str)] = compiled_in![
+    "all-minilm-l6-v2.toml",
+    "efficientnet-lite0.toml",
+    "smollm2-135m-instruct.toml",
+    "smolvlm-256m-instruct.toml",
+    "ret-clip-vit-l-14.toml",
+    "ret-openclip-vit-h-14.toml",
+    "ret-openclip-vit-g-14.toml",
+    "clip-vit-large-patch14.toml",
+    "clip-vit-h-14-laion2b.toml",
+    "clip-vit-bigg-14-laion2b.toml",
+    "siglip2-base-patch16-224.toml",
+    "colbertv2.toml",
 ];
 
 /// One model.
@@ -25,7 +40,7 @@ pub struct Entry {
     pub title: String,
     /// What it is for.
     pub kind: Kind,
-    /// SPDX identifier.
+    /// SPDX identifier, or that it is not known and where it stands.
     pub licence: String,
     /// Names under which several models are pulled together.
     #[serde(default)]
@@ -55,6 +70,14 @@ pub enum Kind {
     Tokenizer,
     /// Anything else.
     Other,
+}
+
+impl Entry {
+    /// Files of which no hash is known, so that nothing tells whether what was fetched is what was published.
+    #[must_use]
+    pub fn unverified(&self) -> Vec<&str> {
+        self.files.iter().filter(|file| file.sha256.is_none()).map(|file| file.name.as_str()).collect()
+    }
 }
 
 impl Kind {
@@ -321,13 +344,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_built_in_file_is_pinned_and_the_starter_has_its_three_parts() {
+    fn the_starter_has_its_three_parts_and_every_file_of_it_is_pinned() {
         let catalogue = Catalogue::built_in().unwrap();
-        for file in catalogue.entries().iter().flat_map(|e| &e.files) {
+        let starter = catalogue.select(&["starter"]).unwrap();
+        for file in starter.iter().flat_map(|e| &e.files) {
             assert!(file.sha256.is_some() && file.bytes.is_some(), "{}", file.name);
         }
-        let kinds: Vec<Kind> = catalogue.select(&["starter"]).unwrap().iter().map(|e| e.kind).collect();
+        let kinds: Vec<Kind> = starter.iter().map(|e| e.kind).collect();
         assert_eq!(kinds, [Kind::TextBackbone, Kind::ImageBackbone, Kind::Reader]);
+    }
+
+    #[test]
+    fn what_is_shipped_has_the_hash_that_the_catalogue_says() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut seen = 0;
+        for file in Catalogue::built_in().unwrap().entries().iter().flat_map(|e| &e.files) {
+            for path in
+                file.sources.iter().filter_map(|s| if let Source::Shipped { path } = s { Some(path) } else { None })
+            {
+                let found = crate::io::hash::sha256_file(&root.join(path)).unwrap();
+                assert_eq!(file.sha256.as_deref(), Some(found.as_str()), "{path}");
+                assert_eq!(file.bytes, Some(fs_err::metadata(root.join(path)).unwrap().len()), "{path}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 4, "the starter's picture tower and three descriptions of ReT");
+    }
+
+    #[test]
+    fn the_published_models_are_known_by_name_and_say_what_is_not_verified() {
+        let catalogue = Catalogue::built_in().unwrap();
+        for name in ["ReT-CLIP-ViT-L-14", "ReT-OpenCLIP-ViT-H-14", "ReT-OpenCLIP-ViT-G-14"] {
+            let entry = catalogue.entry(name).unwrap();
+            assert_eq!(entry.unverified(), ["tokenizer.json", "model.safetensors"]);
+            assert_eq!(entry.kind, Kind::Retriever);
+        }
+        assert!(catalogue.entry("all-MiniLM-L6-v2").unwrap().unverified().is_empty());
+        for name in ["clip-vit-large-patch14", "CLIP-ViT-H-14-laion2B-s32B-b79K", "colbertv2.0"] {
+            assert!(catalogue.entry(name).unwrap().unverified().contains(&"model.safetensors"));
+        }
     }
 
     #[test]

@@ -90,6 +90,14 @@ pub enum ModelsError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A map of tensor names is not there or not what it should be.
+    #[error("name map `{map}`: {reason}")]
+    NameMap {
+        /// Its name or file.
+        map: String,
+        /// The rule, what was found and what was expected.
+        reason: String,
+    },
     /// The caller asked to stop.
     #[error("stopped; what was fetched is kept, the same command goes on from there")]
     Interrupted,

@@ -3,12 +3,14 @@
 //! [`Models`] is one directory, `<data dir>/models`, with one directory per model of the [`catalogue`]. A model is there
 //! when its `model.json` ([`record`]) is there, fits the catalogue, and every file has its size; [`Models::pull`] writes
 //! that record last, atomically, so that a killed pull leaves no model but keeps every file that was whole.
-//! [`convert`] makes safetensors of other formats without running code.
+//! [`convert`] makes safetensors of other formats without running code, and [`names`] reads the tensors of a foreign
+//! checkpoint under our names.
 
 pub mod catalogue;
 pub mod convert;
 mod error;
 mod fetch;
+pub mod names;
 mod pull;
 pub mod record;
 #[cfg(test)]
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use catalogue::{Catalogue, Entry, Kind};
 pub use error::ModelsError;
+pub use names::NameMap;
 pub use pull::{Progress, PullOptions, Step};
 pub use record::ModelDir;
 
@@ -37,7 +40,7 @@ pub struct Listed {
     pub title: String,
     /// What it is for.
     pub kind: Kind,
-    /// SPDX identifier.
+    /// SPDX identifier, or that it is not known and where it stands.
     pub licence: String,
     /// Bytes on disk where it is there, about what they would be where it is not.
     pub bytes: u64,
@@ -45,6 +48,8 @@ pub struct Listed {
     pub state: State,
     /// What is wrong with it, if it is damaged.
     pub reason: Option<String>,
+    /// Its files of which no hash is known: they cannot be compared with what was published.
+    pub unverified: Vec<String>,
 }
 
 /// Whether a model is there.
@@ -120,12 +125,14 @@ impl Models {
                 bytes,
                 state,
                 reason,
+                unverified: entry.unverified().into_iter().map(str::to_owned).collect(),
             }
         };
         self.catalogue.entries().iter().map(listed).collect()
     }
 
-    /// Reads every file of a model and compares its hash with the record.
+    /// Reads every file of a model and compares its hash with the record: that of the catalogue where it has one, else
+    /// that of what was fetched ([`Entry::unverified`]).
     ///
     /// # Errors
     /// As [`Models::find`], and [`ModelsError::Damaged`] for the first file that is another.

@@ -3,7 +3,7 @@
 //! Everything that can be seen without loading a model is checked first: files that are missing, a knowledge base that
 //! is not there. What is missing is named together with the command that brings it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
@@ -13,7 +13,10 @@ use crate::config::{Config, ModelRef};
 use crate::generator::{Generator, GeneratorError, PromptError, Templates};
 use crate::kb::{self, Article, Document, Embedder, Hit, KbError, KnowledgeBase};
 use crate::models::{Models, ModelsError};
-use crate::retriever::{Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder};
+use crate::retriever::config::RetConfig;
+use crate::retriever::{
+    Embedding, Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
+};
 
 /// Why the parts cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +38,17 @@ pub enum EnginesError {
         key: &'static str,
         /// The file.
         path: PathBuf,
+    },
+    /// A retriever of several vectors, where a knowledge base is to hold or find them.
+    #[error(
+        "the retriever of {config} gives {count} vectors for each item (`state_tokens`), and a knowledge base holds one",
+        config = .config.display()
+    )]
+    ManyVectors {
+        /// The retriever's description.
+        config: PathBuf,
+        /// Vectors of each item.
+        count: usize,
     },
     /// Model files that are there but not whole, or the catalogue of models.
     #[error(transparent)]
@@ -88,8 +102,14 @@ fn model_file(config: &Config, what: &'static str, model: &ModelRef, file: &str)
     if path.is_file() { Ok(path) } else { Err(EnginesError::MissingModel { what, path, pull: None }) }
 }
 
-fn named_file(key: &'static str, path: &Path) -> Result<PathBuf, EnginesError> {
-    if path.is_file() { Ok(path.to_owned()) } else { Err(EnginesError::MissingFile { key, path: path.to_owned() }) }
+/// A file of a model by name, or one that the configuration names itself.
+fn own_file(config: &Config, key: &'static str, model: &ModelRef, file: &str) -> Result<PathBuf, EnginesError> {
+    let path = config.model_file(model, file);
+    match model {
+        ModelRef::Name(_) => model_file(config, "the retriever", model, file),
+        ModelRef::Path(_) if path.is_file() => Ok(path),
+        ModelRef::Path(_) => Err(EnginesError::MissingFile { key, path }),
+    }
 }
 
 /// The retriever's files, each seen to be there.
@@ -98,7 +118,7 @@ fn named_file(key: &'static str, path: &Path) -> Result<PathBuf, EnginesError> {
 /// [`EnginesError::MissingModel`] or [`EnginesError::MissingFile`].
 pub fn retriever_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
     let files = tower_files(config)?;
-    named_file("retriever.weights", &files.weights)?;
+    own_file(config, "retriever.weights", &config.retriever.weights, "model.safetensors")?;
     Ok(files)
 }
 
@@ -112,11 +132,21 @@ pub fn tower_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
         text_weights: model_file(config, "the retriever", &part.text_weights, "model.safetensors")?,
         tokenizer: model_file(config, "the retriever", &part.text_tokenizer, "tokenizer.json")?,
         vision_weights: model_file(config, "the retriever", &part.image_weights, "model.safetensors")?,
-        config: named_file("retriever.config", &part.config)?,
-        weights: part.weights.clone(),
+        config: own_file(config, "retriever.config", &part.config, "retriever.json")?,
+        weights: config.model_file(&part.weights, "model.safetensors"),
         instruction: part.instruction.clone(),
         max_batch: part.batch_size,
     })
+}
+
+/// As [`retriever_files`], of a retriever that a knowledge base can be built and searched with: one vector an item.
+///
+/// # Errors
+/// As [`retriever_files`]; an unusable description; [`EnginesError::ManyVectors`].
+pub fn kb_retriever_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
+    let files = retriever_files(config)?;
+    let count = RetConfig::load(&files.config)?.state_tokens;
+    if count == 1 { Ok(files) } else { Err(EnginesError::ManyVectors { config: files.config, count }) }
 }
 
 /// Sees that every file is there that [`open`] will load.
@@ -202,6 +232,7 @@ pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Resu
     if status.manifest.is_none() && status.damage.is_none() {
         return Err(kb::place::Place::new(&config.kb_root(), &config.kb.name)?.not_found().into());
     }
+    kb_retriever_files(config)?;
     let retriever = start_retriever(config)?;
     open(config, retriever, generate, runtime)
 }
@@ -268,14 +299,23 @@ struct Queries(Retriever);
 
 impl QueryEncoder for Queries {
     fn encode(&self, item: Item) -> Result<Vec<f32>, PartError> {
-        self.0.encode_query(item).map_err(|e| {
+        let embedding = self.0.encode_query(item).map_err(|e| {
             let kind = match e {
                 RetrieverError::Picture(_) | RetrieverError::EmptyItem => PartErrorKind::Input,
                 _ => PartErrorKind::Failure,
             };
             PartError::new(kind, e)
-        })
+        })?;
+        single(embedding).map_err(|reason| PartError::new(PartErrorKind::Mismatch, std::io::Error::other(reason)))
     }
+}
+
+/// The vector that a knowledge base holds or is searched by; [`kb_retriever_files`] has seen before that there is one.
+///
+/// # Errors
+/// How many there are.
+pub fn single(embedding: Embedding) -> Result<Vec<f32>, String> {
+    embedding.into_single().map_err(|count| format!("the retriever gave {count} vectors, a knowledge base takes one"))
 }
 
 /// A knowledge base that is shared.
@@ -334,15 +374,18 @@ impl Embedder for DocumentEmbedder {
             .collect();
         let whole: Vec<Item> = items.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
         let expected = whole.len();
-        let vectors =
-            if whole.is_empty() { Vec::new() } else { self.retriever.encode(whole).map_err(|e| e.to_string())? };
+        let vectors = if whole.is_empty() {
+            Vec::new()
+        } else {
+            self.retriever.encode_documents(whole).map_err(|e| e.to_string())?
+        };
         if vectors.len() != expected {
             return Err(format!("the retriever gave {} vectors for {expected} documents", vectors.len()));
         }
         let mut vectors = vectors.into_iter();
         Ok(items
             .into_iter()
-            .map(|item| item.and_then(|_| vectors.next().ok_or_else(|| "no vector".to_owned())))
+            .map(|item| item.and_then(|_| single(vectors.next().ok_or_else(|| "no vector".to_owned())?)))
             .collect())
     }
 }

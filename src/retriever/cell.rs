@@ -1,9 +1,13 @@
 //! The recurrent cell (ReT-2, arXiv 2509.08897, section 3; ReT, arXiv 2503.01980): one step per sampled layer, fusing
-//! that layer of both towers into a state through attention and element-wise gates.
+//! that layer of both towers into a state of n tokens through attention and element-wise gates.
+//!
+//! ReT-2 and ReT are one cell with different settings: ReT has several state tokens that attend to each other, and adds
+//! their positions before every step.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::ops::sigmoid;
 
+use super::config::RetConfig;
 use super::error::Result;
 use super::layers::{LayerNorm, Linear, softmax};
 use super::weights::Weights;
@@ -91,6 +95,34 @@ impl CrossAttention {
     }
 }
 
+/// Multi-head attention of the state tokens among themselves, with biases.
+#[derive(Debug)]
+struct SelfAttention {
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    out: Linear,
+    heads: usize,
+}
+
+impl SelfAttention {
+    fn load(w: &Weights, dim: usize, heads: usize) -> Result<Self> {
+        let linear = |name: &str| Linear::load(&w.pp(format!("self_attn.{name}_proj")), dim, dim);
+        Ok(Self { q: linear("q")?, k: linear("k")?, v: linear("v")?, out: linear("out")?, heads })
+    }
+
+    /// Queries `[B, n, H]`, which are keys and values too, to `[B, n, H]`. Built of differentiable operations.
+    fn forward(&self, queries: &Tensor) -> Result<Tensor> {
+        let (b, n, dim) = queries.dims3()?;
+        let head_dim = dim / self.heads;
+        let split = |xs: Tensor| xs.reshape((b, n, self.heads, head_dim))?.transpose(1, 2)?.contiguous();
+        let q = split((self.q.forward(queries)? * (head_dim as f64).powf(-0.5))?)?; // [B, heads, n, d]
+        let (k, v) = (split(self.k.forward(queries)?)?, split(self.v.forward(queries)?)?);
+        let mixed = softmax(&q.matmul(&k.t()?)?)?.matmul(&v)?; // [B, heads, n, d]
+        Ok(self.out.forward(&mixed.transpose(1, 2)?.reshape((b, n, dim))?)?)
+    }
+}
+
 /// The gates of one modality.
 #[derive(Debug)]
 struct Gates {
@@ -101,31 +133,54 @@ struct Gates {
 /// The cell.
 #[derive(Debug)]
 pub struct Cell {
+    /// `[1, n, H]`.
+    positions: Option<Tensor>,
     state_norm: LayerNorm,
+    self_attention: Option<SelfAttention>,
     text_attention: CrossAttention,
     vision_attention: CrossAttention,
     text_gates: Gates,
     vision_gates: Gates,
+    input_prior: f64,
+    forget_prior: f64,
     mlp_norm: LayerNorm,
     fc1: Linear,
     fc2: Linear,
 }
 
 impl Cell {
-    /// Takes the tensors below `cell`.
-    pub fn load(w: &Weights, dim: usize, heads: usize) -> Result<Self> {
+    /// Takes the tensors of a cell.
+    ///
+    /// Positions and priors are constants: where the weights hold them (ReT's do, as buffers; priors are 0-dim), theirs
+    /// are taken, else positions are computed and priors are those of the configuration.
+    pub fn load(c: &RetConfig, w: &Weights) -> Result<Self> {
+        let (dim, heads) = (c.hidden_size, c.num_heads);
         let gates = |modality: &str| -> Result<Gates> {
             Ok(Gates {
                 input: Linear::load(&w.pp(format!("{modality}_input_gate")), dim, dim)?,
                 forget: Linear::load(&w.pp(format!("{modality}_forget_gate")), dim, dim)?,
             })
         };
+        let prior = |name: &str, configured: f32| -> Result<f64> {
+            let stored = if w.has(name) { w.get(name, ())?.to_scalar::<f32>()? } else { configured };
+            Ok(f64::from(stored))
+        };
+        let state_norm = LayerNorm::load(&w.pp("state_norm"), dim, EPS)?;
+        let positions = match c.positions {
+            true if w.has("positions") => Some(w.get("positions", (1, c.state_tokens, dim))?),
+            true => Some(sinusoid(c.state_tokens, dim, state_norm.weight.device())?),
+            false => None,
+        };
         Ok(Self {
-            state_norm: LayerNorm::load(&w.pp("state_norm"), dim, EPS)?,
+            positions,
+            state_norm,
+            self_attention: c.self_attention.then(|| SelfAttention::load(w, dim, heads)).transpose()?,
             text_attention: CrossAttention::load(w, "text", dim, heads)?,
             vision_attention: CrossAttention::load(w, "vision", dim, heads)?,
             text_gates: gates("text")?,
             vision_gates: gates("vision")?,
+            input_prior: prior("input_gate_prior", c.input_gate_prior)?,
+            forget_prior: prior("forget_gate_prior", c.forget_gate_prior)?,
             mlp_norm: LayerNorm::load(&w.pp("mlp_norm"), dim, EPS)?,
             fc1: Linear::load(&w.pp("mlp.fc1"), dim, 4 * dim)?,
             fc2: Linear::load(&w.pp("mlp.fc2"), 4 * dim, dim)?,
@@ -134,27 +189,45 @@ impl Cell {
 
     /// One step: state `[B, n, H]` and a layer of each modality that is present, to the next state.
     ///
-    /// A modality that is absent adds nothing, its gates' biases included, exactly as if it were masked.
+    /// All attentions read the same queries. A modality that is absent adds nothing, its gates' biases included, exactly
+    /// as if it were masked.
     pub fn step(&self, state: &Tensor, text: Option<&Tokens>, vision: Option<&Tokens>) -> Result<StepTrace> {
-        let queries = self.state_norm.forward(state)?;
-        let zeros = || state.zeros_like();
-        let mut forget = Tensor::zeros(state.dims(), DType::F32, state.device())?;
-        let mut taken = zeros()?;
-        let mut inputs = [zeros()?, zeros()?];
+        let state = match &self.positions {
+            Some(positions) => state.broadcast_add(positions)?,
+            None => state.clone(),
+        };
+        let queries = self.state_norm.forward(&state)?; // [B, n, H]
+        let kept = match &self.self_attention {
+            Some(attention) => (&state + attention.forward(&queries)?)?,
+            None => state.clone(),
+        };
+        let mut forget = (Tensor::zeros(state.dims(), DType::F32, state.device())? + self.forget_prior)?;
+        let mut taken = state.zeros_like()?;
+        let mut inputs = [state.zeros_like()?, state.zeros_like()?];
         let towers =
             [(&self.text_attention, &self.text_gates, text), (&self.vision_attention, &self.vision_gates, vision)];
         for ((attention, gates, tokens), input) in towers.into_iter().zip(&mut inputs) {
             let Some(tokens) = tokens else { continue };
             let z = attention.forward(&queries, tokens)?;
-            *input = sigmoid(&gates.input.forward(&z)?)?;
+            *input = sigmoid(&(gates.input.forward(&z)? + self.input_prior)?)?;
             forget = (forget + gates.forget.forward(&z)?)?;
             taken = (taken + (&*input * z)?)?;
         }
         let forget = sigmoid(&forget)?;
-        let mixed = ((&forget * state)? + taken)?;
+        let mixed = ((&forget * kept)? + taken)?;
         let inner = self.fc1.forward(&self.mlp_norm.forward(&mixed)?)?.gelu_erf()?;
         let state = (&mixed + self.fc2.forward(&inner)?)?;
         let [text_input, vision_input] = inputs;
         Ok(StepTrace { text_input, vision_input, forget, state })
     }
+}
+
+/// Positions of n state tokens (arXiv 1706.03762, section 3.5), `[1, n, H]`: sines in even places, cosines in odd ones.
+fn sinusoid(n: usize, dim: usize, device: &Device) -> Result<Tensor> {
+    let value = |at: usize| {
+        let (position, place) = (at / dim, at % dim);
+        let angle = position as f64 / 10_000f64.powf((place - place % 2) as f64 / dim as f64);
+        (if place % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+    };
+    Ok(Tensor::from_vec((0..n * dim).map(value).collect(), (1, n, dim), device)?)
 }

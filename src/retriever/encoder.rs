@@ -1,4 +1,4 @@
-//! A loaded retriever: files in, items to unit vectors. Runs where it is called; [`super::worker`] gives it a thread.
+//! A loaded retriever: files in, items to embeddings. Runs where it is called; [`super::worker`] gives it a thread.
 
 use std::path::{Path, PathBuf};
 
@@ -7,24 +7,28 @@ use candle_core::{Device, Tensor};
 use super::Item;
 use super::backbone::{VisionBackbone, bert, efficientnet};
 use super::config::RetConfig;
+use super::embedding::Embedding;
 use super::error::{Result, RetrieverError};
-use super::model::{Batch, Ret2, normalise};
+use super::model::{Batch, Ret, Side, Trace, normalise};
 use super::picture::Picture;
 use super::preprocess::TextProcessor;
 use super::weights::Weights;
+use crate::models::NameMap;
 
 /// Where a retriever's files are.
 #[derive(Debug, Clone)]
 pub struct RetrieverFiles {
     /// Architecture, JSON ([`RetConfig`]).
     pub config: PathBuf,
-    /// Text tower, safetensors.
+    /// Text tower, safetensors. The same file as `weights` where one holds everything; the tower is then below
+    /// `text_model` in it.
     pub text_weights: PathBuf,
     /// `tokenizer.json` of the text tower.
     pub tokenizer: PathBuf,
-    /// Picture tower, safetensors.
+    /// Picture tower, safetensors. The same file as `weights` where one holds everything; the tower is then below
+    /// `vision_model` in it.
     pub vision_weights: PathBuf,
-    /// What was trained: adapters, cell, globals, projection.
+    /// What was trained: adapters, cell, globals, projection; of both sides where they do not share them.
     pub weights: PathBuf,
     /// Put before a query's text, with a space.
     pub instruction: String,
@@ -33,27 +37,47 @@ pub struct RetrieverFiles {
 }
 
 impl RetrieverFiles {
-    /// Hash of everything that decides an embedding: the bytes of every file, and the instruction.
+    /// Hash of everything that decides an embedding: the bytes of every file, the map of the weights' names if there is
+    /// one, and the instruction.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
+        // One file may serve for several, and may be large.
+        let mut hashes: Vec<(&PathBuf, blake3::Hash)> = Vec::new();
         for path in [&self.config, &self.text_weights, &self.tokenizer, &self.vision_weights, &self.weights] {
-            let read = |e: std::io::Error| RetrieverError::Read { path: path.clone(), reason: e.to_string() };
-            let mut file = blake3::Hasher::new();
-            file.update_reader(fs_err::File::open(path).map_err(read)?).map_err(read)?;
-            hasher.update(file.finalize().as_bytes());
+            let known = hashes.iter().find(|(known, _)| *known == path).map(|(_, hash)| *hash);
+            let hash = match known {
+                Some(hash) => hash,
+                None => {
+                    let read = |e: std::io::Error| RetrieverError::Read { path: path.clone(), reason: e.to_string() };
+                    let mut file = blake3::Hasher::new();
+                    file.update_reader(fs_err::File::open(path).map_err(read)?).map_err(read)?;
+                    file.finalize()
+                }
+            };
+            hashes.push((path, hash));
+            hasher.update(hash.as_bytes());
+        }
+        if let Some(map) = self.name_map(&RetConfig::load(&self.config)?)? {
+            hasher.update(blake3::hash(map.text().as_bytes()).as_bytes());
         }
         hasher.update(self.instruction.as_bytes());
         Ok(hasher.finalize().to_hex().as_str()[..32].to_owned())
+    }
+
+    /// The map that the configuration names; a file is looked for beside the configuration.
+    fn name_map(&self, config: &RetConfig) -> Result<Option<NameMap>> {
+        let dir = self.config.parent().unwrap_or(Path::new(""));
+        Ok(config.weights_map.as_ref().map(|named| NameMap::open(named, dir)).transpose()?)
     }
 }
 
 /// Towers, head and processors.
 pub struct Encoder {
     /// The model.
-    pub model: Ret2,
+    pub model: Ret,
     /// Tokenizer of its text tower.
     pub texts: TextProcessor,
     /// Where it computes.
@@ -68,25 +92,47 @@ impl Encoder {
     pub fn load(files: &RetrieverFiles) -> Result<Self> {
         let device = Device::Cpu;
         let config = RetConfig::load(&files.config)?;
-        let text = Weights::load(&files.text_weights, &device)?;
-        let vision = Weights::load(&files.vision_weights, &device)?;
+        let map = files.name_map(&config)?;
         let head = Weights::load(&files.weights, &device)?;
-        let model = Ret2::load(&config, &text, &vision, &head)?;
-        text.finish(bert::KNOWN_UNUSED)?;
-        vision.finish(efficientnet::KNOWN_UNUSED)?;
-        head.finish(&[])?;
+        let head = match &map {
+            Some(map) => head.renamed(map)?,
+            None => head,
+        };
+        let tower = |path: &PathBuf, within: &str| {
+            if *path == files.weights { Ok(head.pp(within)) } else { Weights::load(path, &device) }
+        };
+        let text = tower(&files.text_weights, "text_model")?;
+        let vision = tower(&files.vision_weights, "vision_model")?;
+        let model = Ret::load(&config, &text, &vision, &head)?;
+        let unused = [bert::KNOWN_UNUSED, efficientnet::KNOWN_UNUSED].concat();
+        for weights in [&text, &vision, &head] {
+            weights.finish(&unused)?;
+        }
         let texts = TextProcessor::load(&files.tokenizer, config.max_text_tokens)?;
         Ok(Self { model, texts, device })
     }
 
-    /// Items to unit vectors of length D, in order.
+    /// Items to embeddings of n vectors of length D, in order.
     ///
     /// # Errors
     /// An item with neither side, or the engine's own.
-    pub fn encode(&self, items: &[Item]) -> Result<Vec<Vec<f32>>> {
+    pub fn encode(&self, side: Side, items: &[Item]) -> Result<Vec<Embedding>> {
         if items.is_empty() {
             return Ok(Vec::new());
         }
+        embeddings(&self.model.encode(side, &self.batch(items)?)?)
+    }
+
+    /// Every gate and state on the way to the embeddings of `items`, in order.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn trace(&self, side: Side, items: &[Item]) -> Result<Trace> {
+        self.model.trace(side, &self.batch(items)?)
+    }
+
+    /// Tokens and pixels of items, those of a modality together.
+    fn batch(&self, items: &[Item]) -> Result<Batch> {
         let mut text = (Vec::new(), Vec::new());
         let mut vision = (Vec::new(), Vec::new());
         for (row, item) in items.iter().enumerate() {
@@ -99,26 +145,33 @@ impl Encoder {
                 vision.1.push(row);
             }
         }
-        let batch = Batch {
+        Ok(Batch {
             text: if text.0.is_empty() { None } else { Some((self.texts.batch(&text.0, &self.device)?, text.1)) },
             vision: if vision.0.is_empty() { None } else { Some((self.pixels(&vision.0)?, vision.1)) },
             len: items.len(),
-        };
-        Ok(self.model.encode(&batch)?.to_vec2()?)
+        })
     }
 
-    /// Pooled features of the picture tower alone, as unit vectors: the baseline that a trained head must beat.
+    /// Pooled features of the picture tower alone, one unit vector each: the baseline that a trained head must beat.
     ///
     /// # Errors
     /// The engine's own.
-    pub fn encode_pooled(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>> {
+    pub fn encode_pooled(&self, pictures: &[Picture]) -> Result<Vec<Embedding>> {
         let features = self.model.vision_features(&self.pixels(pictures)?)?;
-        Ok(normalise(&features.pooled)?.to_vec2()?)
+        embeddings(&normalise(&features.pooled)?.unsqueeze(1)?)
     }
 
     fn pixels(&self, pictures: &[Picture]) -> Result<Tensor> {
         self.model.config().image_processor.batch(pictures, &self.device)
     }
+}
+
+/// Rows of `[B, n, D]`.
+fn embeddings(rows: &Tensor) -> Result<Vec<Embedding>> {
+    let (_, n, dim) = rows.dims3()?;
+    let empty = || candle_core::Error::Msg(format!("an embedding of {n} vectors of length {dim}"));
+    let rows = rows.flatten_from(1)?.to_vec2::<f32>()?;
+    rows.into_iter().map(|values| Ok(Embedding::new(values, dim).ok_or_else(empty)?)).collect()
 }
 
 /// A picture tower alone, for computing features without a head.

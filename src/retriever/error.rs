@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::picture::PictureError;
+use crate::models::ModelsError;
 
 /// Any failure of the retriever; each names the file or the item.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum RetrieverError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// The map of tensor names that the architecture description names.
+    #[error(transparent)]
+    NameMap(#[from] ModelsError),
     /// A picture cannot be used.
     #[error(transparent)]
     Picture(#[from] PictureError),

@@ -1,13 +1,16 @@
-//! The retriever: an [`Item`] (text, picture or both) becomes one unit vector.
+//! The retriever: an [`Item`] (text, picture or both) becomes an [`Embedding`], one unit vector or several.
 //!
 //! ReT-2 (arXiv 2509.08897): three layers of a text tower and three of a picture tower, fused step by step by one gated
-//! recurrent cell. [`Retriever`] is the handle that the rest of the program holds; everything else is what it is made of.
+//! recurrent cell. Its predecessor ReT (arXiv 2503.01980) is the same with other settings: more layers, several state
+//! tokens and so several vectors, an encoder for each side. [`Retriever`] is the handle that the rest of the program
+//! holds; everything else is what it is made of.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `picture`, `preprocess` | files to pictures, pictures to pixels, texts to tokens |
 //! | `backbone` | the towers, one file per architecture |
-//! | `cell`, `model`, `config` | ReT-2 above the towers |
+//! | `cell`, `model`, `config` | what stands above the towers |
+//! | `embedding` | unit vectors, and their scores: dot product or MaxSim |
 //! | `weights`, `layers`, `kernels` | strict loading, shared layers, and what is computed in them by hand |
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
 //! | `sentence` | sentence embeddings of a text tower alone |
@@ -15,11 +18,16 @@
 
 pub mod backbone;
 pub mod cell;
+#[cfg(test)]
+mod cell_tests;
 pub mod config;
+pub mod embedding;
 pub mod encoder;
 pub mod error;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_ret;
 pub mod kernels;
 pub mod layers;
 pub mod model;
@@ -34,6 +42,7 @@ pub mod worker;
 #[cfg(test)]
 mod worker_tests;
 
+pub use embedding::Embedding;
 pub use encoder::RetrieverFiles;
 pub use error::RetrieverError;
 pub use picture::{Picture, PictureError, PictureLimits};

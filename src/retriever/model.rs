@@ -1,6 +1,7 @@
-//! ReT-2: two towers, an adapter per sampled layer, the recurrent cell, global injection, one unit vector.
+//! ReT and ReT-2: two towers, an adapter per sampled layer, the recurrent cell, global injection, one or several unit
+//! vectors.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 use super::backbone::{LayerFeatures, TextBackbone, TextBatch, VisionBackbone};
 use super::cell::{Cell, StepTrace, Tokens};
@@ -18,9 +19,19 @@ pub struct TextFeatures {
     pub attention_mask: Tensor,
 }
 
+/// Which of the two kinds of items is encoded. In ReT-2 both share all weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// What is searched for.
+    Query,
+    /// What is searched.
+    Document,
+}
+
 /// Everything above the towers; this is what training changes.
 #[derive(Debug)]
 pub struct Head {
+    /// `[1, n, H]`.
     state: Tensor,
     text_adapters: Vec<Linear>,
     vision_adapters: Vec<Linear>,
@@ -30,7 +41,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Takes the tensors of everything but the towers.
+    /// Takes the tensors of everything but the towers, of one side where the sides have their own.
     pub fn load(c: &RetConfig, w: &Weights) -> Result<Self> {
         let dim = c.hidden_size;
         let text = |i: usize, _: &usize| Linear::load(&w.pp(format!("text_adapter.{i}")), c.text.width(), dim);
@@ -43,26 +54,33 @@ impl Head {
             None
         };
         Ok(Self {
-            state: w.get("state", (1, 1, dim))?,
+            state: w.get("state", (1, c.state_tokens, dim))?,
             text_adapters: c.text_layers.iter().enumerate().map(|(i, l)| text(i, l)).collect::<Result<_>>()?,
             vision_adapters: c.vision_layers.iter().enumerate().map(|(i, l)| vision(i, l)).collect::<Result<_>>()?,
-            cell: Cell::load(&w.pp("cell"), dim, c.num_heads)?,
+            cell: Cell::load(c, &w.pp("cell"))?,
             globals,
             proj: Linear::load_no_bias(&w.pp("proj"), dim, c.output_dim)?,
         })
     }
 
-    /// Features of a batch in which every item has the same modalities, to unit vectors `[B, D]`.
+    /// Features of a batch in which every item has the same modalities, to unit vectors `[B, n, D]`.
+    ///
+    /// # Errors
+    /// [`RetrieverError::EmptyItem`] with neither modality; the engine's own.
     pub fn forward(&self, text: Option<&TextFeatures>, vision: Option<&LayerFeatures>) -> Result<Tensor> {
-        Ok(self.trace(text, vision)?.0)
+        self.watched(text, vision, &mut |_| {})
     }
 
-    /// [`Head::forward`] with every step's gates and state.
-    pub fn trace(
+    /// [`Head::forward`]; `watch` is told every step's gates and state, in order.
+    ///
+    /// # Errors
+    /// As [`Head::forward`].
+    pub fn watched(
         &self,
         text: Option<&TextFeatures>,
         vision: Option<&LayerFeatures>,
-    ) -> Result<(Tensor, Vec<StepTrace>)> {
+        watch: &mut dyn FnMut(&StepTrace),
+    ) -> Result<Tensor> {
         let batch = match (text, vision) {
             (Some(text), _) => text.features.pooled.dim(0)?,
             (None, Some(vision)) => vision.pooled.dim(0)?,
@@ -71,7 +89,6 @@ impl Head {
         let (_, n, dim) = self.state.dims3()?;
         let padding = text.map(|text| padding_bias(&text.attention_mask)).transpose()?;
         let mut state = self.state.broadcast_as((batch, n, dim))?.contiguous()?;
-        let mut steps = Vec::with_capacity(self.text_adapters.len());
         for (index, (text_adapter, vision_adapter)) in self.text_adapters.iter().zip(&self.vision_adapters).enumerate()
         {
             let text = text
@@ -86,8 +103,8 @@ impl Head {
                 })
                 .transpose()?;
             let step = self.cell.step(&state, text.as_ref(), vision.as_ref())?;
-            state = step.state.clone();
-            steps.push(step);
+            watch(&step);
+            state = step.state;
         }
         if let Some((text_global, vision_global)) = &self.globals {
             if let Some(text) = text {
@@ -97,15 +114,22 @@ impl Head {
                 state = state.broadcast_add(&vision_global.forward(&vision.pooled)?.unsqueeze(1)?)?;
             }
         }
-        let out = self.proj.forward(&state)?.squeeze(1)?; // [B, D]
-        Ok((normalise(&out)?, steps))
+        Ok(normalise(&self.proj.forward(&state)?)?) // [B, n, D]
     }
 }
 
-/// Rows of `[B, D]` brought to length 1.
+/// Rows of the last dimension brought to length 1.
 pub fn normalise(xs: &Tensor) -> candle_core::Result<Tensor> {
-    let norm = (xs.sqr()?.sum_keepdim(1)? + 1e-24)?.sqrt()?;
+    let norm = (xs.sqr()?.sum_keepdim(D::Minus1)? + 1e-24)?.sqrt()?;
     xs.broadcast_div(&norm)
+}
+
+/// MaxSim of every query `[B, n, D]` against every document `[C, m, D]`, as `[B, C]`; with one vector each, dot products.
+/// Built of differentiable operations; [`super::embedding::scores`] is the same outside of training.
+pub fn maxsim(queries: &Tensor, documents: &Tensor) -> candle_core::Result<Tensor> {
+    let ((b, n, dim), (c, m, _)) = (queries.dims3()?, documents.dims3()?);
+    let dots = queries.reshape((b * n, dim))?.matmul(&documents.reshape((c * m, dim))?.t()?)?; // [B n, C m]
+    dots.reshape((b, n, c, m))?.max(D::Minus1)?.sum(1)
 }
 
 /// One batch in which items may lack a modality: row numbers per modality.
@@ -119,23 +143,40 @@ pub struct Batch {
     pub len: usize,
 }
 
+/// A batch, looked into: every tensor has the items in their order.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// Unit vectors, `[B, n, D]`.
+    pub embeddings: Tensor,
+    /// One for each sampled layer. The input gate of a modality that an item lacks is zero in its row.
+    pub steps: Vec<StepTrace>,
+}
+
 /// The whole model.
 #[derive(Debug)]
-pub struct Ret2 {
+pub struct Ret {
     config: RetConfig,
     text: TextBackbone,
     vision: VisionBackbone,
+    /// Of queries, and of documents as well where the sides share one.
     head: Head,
+    document_head: Option<Head>,
 }
 
-impl Ret2 {
-    /// Takes towers and head from their weights; the same [`Weights`] may serve for all (with prefixes).
+impl Ret {
+    /// Takes towers and heads from their weights; the same [`Weights`] may serve for all (with prefixes).
     pub fn load(config: &RetConfig, text: &Weights, vision: &Weights, head: &Weights) -> Result<Self> {
+        let (head, document_head) = if config.shared_encoder {
+            (Head::load(config, head)?, None)
+        } else {
+            (Head::load(config, &head.pp("query"))?, Some(Head::load(config, &head.pp("document"))?))
+        };
         Ok(Self {
             config: config.clone(),
             text: TextBackbone::load(&config.text, text)?,
             vision: VisionBackbone::load(&config.vision, vision)?,
-            head: Head::load(config, head)?,
+            head,
+            document_head,
         })
     }
 
@@ -147,68 +188,122 @@ impl Ret2 {
 
     /// Text tower alone.
     pub fn text_features(&self, batch: &TextBatch) -> Result<TextFeatures> {
+        tracing::trace!(rows = batch.input_ids.dim(0)?, "text tower");
         let features = self.text.forward(batch, &self.config.text_layers)?;
         Ok(TextFeatures { features, attention_mask: batch.attention_mask.clone() })
     }
 
     /// Picture tower alone.
     pub fn vision_features(&self, pixels: &Tensor) -> Result<LayerFeatures> {
+        tracing::trace!(rows = pixels.dim(0)?, "picture tower");
         self.vision.forward(pixels, &self.config.vision_layers)
     }
 
-    /// Unit vectors `[len, D]` of a batch. Items are grouped by the modalities they have, so that no tower and no part
+    /// Unit vectors `[len, n, D]` of a batch. Items are grouped by the modalities they have, so that no tower and no part
     /// of the cell runs for what is absent.
-    pub fn encode(&self, batch: &Batch) -> Result<Tensor> {
-        let text = match &batch.text {
-            Some((text, rows)) => Some((self.text_features(text)?, rows)),
-            None => None,
-        };
-        let vision = match &batch.vision {
-            Some((pixels, rows)) => Some((self.vision_features(pixels)?, rows)),
-            None => None,
-        };
-        let at = |rows: Option<&Vec<usize>>, row: usize| rows.and_then(|rows| rows.iter().position(|r| *r == row));
-        let mut groups: [Vec<(usize, Option<usize>, Option<usize>)>; 3] = Default::default();
-        for row in 0..batch.len {
-            let text_at = at(text.as_ref().map(|t| t.1), row);
-            let vision_at = at(vision.as_ref().map(|v| v.1), row);
-            let group = match (text_at, vision_at) {
+    ///
+    /// # Errors
+    /// [`RetrieverError::EmptyItem`] for an item with neither modality; the engine's own.
+    pub fn encode(&self, side: Side, batch: &Batch) -> Result<Tensor> {
+        let head = self.head(side);
+        let mut whole = self.grouped(batch, |text, vision| Ok(vec![head.forward(text, vision)?]))?;
+        whole.pop().ok_or(RetrieverError::EmptyItem)
+    }
+
+    /// [`Ret::encode`] with every step's gates and state.
+    ///
+    /// # Errors
+    /// As [`Ret::encode`].
+    pub fn trace(&self, side: Side, batch: &Batch) -> Result<Trace> {
+        let head = self.head(side);
+        let mut whole = self.grouped(batch, |text, vision| {
+            let mut parts = Vec::new();
+            let embeddings = head.watched(text, vision, &mut |step| {
+                let StepTrace { text_input, vision_input, forget, state } = step.clone();
+                parts.extend([text_input, vision_input, forget, state]);
+            })?;
+            parts.push(embeddings);
+            Ok(parts)
+        })?;
+        let embeddings = whole.pop().ok_or(RetrieverError::EmptyItem)?;
+        let mut parts = whole.into_iter();
+        let mut steps = Vec::with_capacity(self.config.text_layers.len());
+        while let (Some(text_input), Some(vision_input), Some(forget), Some(state)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        {
+            steps.push(StepTrace { text_input, vision_input, forget, state });
+        }
+        Ok(Trace { embeddings, steps })
+    }
+
+    /// Runs `head` for each group of items that have the same modalities; what it gives, batch first, is put together in
+    /// the order of the items.
+    fn grouped(
+        &self,
+        batch: &Batch,
+        head: impl Fn(Option<&TextFeatures>, Option<&LayerFeatures>) -> Result<Vec<Tensor>>,
+    ) -> Result<Vec<Tensor>> {
+        let text = batch.text.as_ref().map(|(text, _)| self.text_features(text)).transpose()?;
+        let vision = batch.vision.as_ref().map(|(pixels, _)| self.vision_features(pixels)).transpose()?;
+        let text_at = places(batch.text.as_ref().map(|(_, rows)| rows), batch.len)?;
+        let vision_at = places(batch.vision.as_ref().map(|(_, rows)| rows), batch.len)?;
+        let mut groups: [Vec<usize>; 3] = Default::default();
+        for (row, at) in text_at.iter().zip(&vision_at).enumerate() {
+            let group = match at {
                 (Some(_), Some(_)) => 0,
                 (Some(_), None) => 1,
                 (None, Some(_)) => 2,
                 (None, None) => return Err(RetrieverError::EmptyItem),
             };
-            groups[group].push((row, text_at, vision_at));
+            groups[group].push(row);
         }
-        let mut order = Vec::with_capacity(batch.len);
-        let mut parts = Vec::new();
+        let mut order: Vec<usize> = Vec::with_capacity(batch.len);
+        let mut parts: Vec<Vec<Tensor>> = Vec::new();
         for group in groups.iter().filter(|group| !group.is_empty()) {
-            let text_rows: Vec<_> = group.iter().filter_map(|(_, text, _)| *text).collect();
-            let vision_rows: Vec<_> = group.iter().filter_map(|(_, _, vision)| *vision).collect();
-            let text = match &text {
-                Some((features, _)) if !text_rows.is_empty() => Some(features.select(&text_rows)?),
-                _ => None,
-            };
-            let vision = match &vision {
-                Some((features, _)) if !vision_rows.is_empty() => Some(features.select(&vision_rows)?),
-                _ => None,
-            };
-            parts.push(self.head.forward(text.as_ref(), vision.as_ref())?);
-            order.extend(group.iter().map(|(row, _, _)| *row));
+            let some = |at: &[Option<usize>]| -> Vec<usize> { group.iter().filter_map(|row| at[*row]).collect() };
+            let (text_rows, vision_rows) = (some(&text_at), some(&vision_at));
+            let text = text.as_ref().filter(|_| !text_rows.is_empty()).map(|t| t.select(&text_rows)).transpose()?;
+            let vision =
+                vision.as_ref().filter(|_| !vision_rows.is_empty()).map(|v| v.select(&vision_rows)).transpose()?;
+            for (at, part) in head(text.as_ref(), vision.as_ref())?.into_iter().enumerate() {
+                if at == parts.len() {
+                    parts.push(Vec::new());
+                }
+                parts[at].push(part);
+            }
+            order.extend(group);
         }
-        let out = Tensor::cat(&parts, 0)?;
-        let mut back = vec![0u32; batch.len];
-        for (at, row) in order.iter().enumerate() {
-            back[*row] = at as u32;
+        let mut back = vec![0; batch.len];
+        for (at, row) in order.into_iter().enumerate() {
+            back[row] = at;
         }
-        Ok(out.index_select(&Tensor::new(back, out.device())?, 0)?)
+        parts
+            .iter()
+            .map(|parts| {
+                let whole = Tensor::cat(parts, 0)?;
+                Ok(whole.index_select(&row_index(&back, whole.device())?, 0)?)
+            })
+            .collect()
     }
 
-    /// Everything above the towers.
-    #[must_use]
-    pub fn head(&self) -> &Head {
-        &self.head
+    fn head(&self, side: Side) -> &Head {
+        match side {
+            Side::Query => &self.head,
+            Side::Document => self.document_head.as_ref().unwrap_or(&self.head),
+        }
     }
+}
+
+/// Where each item's features stand among `rows`.
+fn places(rows: Option<&Vec<usize>>, len: usize) -> Result<Vec<Option<usize>>> {
+    let mut places = vec![None; len];
+    for (at, row) in rows.into_iter().flatten().enumerate() {
+        let place = places.get_mut(*row).ok_or_else(|| {
+            candle_core::Error::Msg(format!("row {row} of a batch of {len}, expected one below {len}"))
+        })?;
+        *place = Some(at);
+    }
+    Ok(places)
 }
 
 impl LayerFeatures {

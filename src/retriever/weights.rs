@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Shape, Tensor};
 
 use super::error::{Result, RetrieverError};
+use crate::models::names::{NameMap, Renamed};
 
 /// Named tensors of one or more files, and which of them a model has taken.
 ///
@@ -23,7 +24,16 @@ struct Inner {
     origin: String,
     tensors: HashMap<String, Tensor>,
     device: Device,
+    /// How the file calls the tensors, where that differs.
+    map: Option<NameMap>,
     ledger: Mutex<Ledger>,
+}
+
+impl Inner {
+    /// A tensor's name as the file has it.
+    fn in_file(&self, name: &str) -> String {
+        self.map.as_ref().and_then(|map| map.original(name)).unwrap_or_else(|| name.to_owned())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,8 +82,49 @@ impl Weights {
     /// Takes tensors that are in memory, such as trainable variables. `origin` is named in errors.
     #[must_use]
     pub fn from_tensors(origin: String, tensors: HashMap<String, Tensor>, device: &Device) -> Self {
-        let inner = Inner { origin, tensors, device: device.clone(), ledger: Mutex::default() };
+        let inner = Inner { origin, tensors, device: device.clone(), map: None, ledger: Mutex::default() };
         Self { inner: Arc::new(inner), prefix: String::new() }
+    }
+
+    /// The same tensors under the names that `map` gives them. One that the map does not know keeps its own, so that
+    /// [`Weights::finish`] tells of it.
+    ///
+    /// # Errors
+    /// [`RetrieverError::Weights`]: rows that cannot be cut as the map says, or two tensors of one name.
+    pub fn renamed(&self, map: &NameMap) -> Result<Self> {
+        let mut tensors = HashMap::with_capacity(self.inner.tensors.len());
+        let mut problems = BTreeSet::new();
+        for (name, tensor) in &self.inner.tensors {
+            let names = match map.apply(name) {
+                Renamed::LeftOut => continue,
+                Renamed::Unknown => vec![name.clone()],
+                Renamed::To(one) => vec![one],
+                Renamed::Rows(parts) => parts,
+            };
+            let (rows, parts) = (tensor.dims().first().copied(), names.len());
+            let rows = rows.filter(|rows| rows.is_multiple_of(parts));
+            if parts > 1 && rows.is_none() {
+                problems.insert(format!("{name} {:?}: its rows cannot be cut into {parts}", tensor.dims()));
+                continue;
+            }
+            for (at, to) in names.into_iter().enumerate() {
+                let part = match rows {
+                    Some(rows) if parts > 1 => tensor.narrow(0, at * rows / parts, rows / parts)?.contiguous()?,
+                    _ => tensor.clone(),
+                };
+                if tensors.insert(to.clone(), part).is_some() {
+                    problems.insert(format!("two tensors become {to}"));
+                }
+            }
+        }
+        let origin = self.inner.origin.clone();
+        if !problems.is_empty() {
+            let details = problems.into_iter().collect::<Vec<_>>().join("; ");
+            return Err(RetrieverError::Weights { origin, details });
+        }
+        let device = self.inner.device.clone();
+        let inner = Inner { origin, tensors, device, map: Some(map.clone()), ledger: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner), prefix: String::new() })
     }
 
     /// The part of the names below `name`.
@@ -106,7 +157,11 @@ impl Weights {
             if tensor.shape() == &shape {
                 return Ok(tensor.clone());
             }
-            ledger.misshaped.insert(format!("{name} {:?}, expected {:?}", tensor.dims(), shape.dims()));
+            let mut told = self.inner.in_file(&name);
+            if told != name {
+                told.push_str(&format!(" (read as {name})"));
+            }
+            ledger.misshaped.insert(format!("{told} {:?}, expected {:?}", tensor.dims(), shape.dims()));
         } else {
             ledger.missing.insert(name, shape.clone());
         }
@@ -133,10 +188,10 @@ impl Weights {
             .keys()
             .filter(|name| !ledger.used.contains(*name))
             .filter(|name| !known_unused.iter().any(|known| name.ends_with(known)))
-            .cloned()
+            .map(|name| self.inner.in_file(name))
             .collect();
         let mut details = Vec::new();
-        let missing = ledger.missing.keys().cloned().collect();
+        let missing = ledger.missing.keys().map(|name| self.inner.in_file(name)).collect();
         for (what, names) in [("missing", &missing), ("of another shape", &ledger.misshaped), ("not used", &unused)] {
             if !names.is_empty() {
                 let listed: Vec<_> = names.iter().map(String::as_str).collect();

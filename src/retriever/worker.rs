@@ -5,8 +5,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::Item;
+use super::embedding::Embedding;
 use super::encoder::{Encoder, RetrieverFiles};
 use super::error::{Result, RetrieverError};
+use super::model::Side;
 use super::picture::Picture;
 
 /// Requests waiting at most; a caller beyond that waits in turn.
@@ -26,11 +28,11 @@ struct Facts {
     max_batch: usize,
 }
 
-type Vectors = Result<Vec<Vec<f32>>>;
+type Embeddings = Result<Vec<Embedding>>;
 
 enum Command {
-    Encode(Vec<Item>, SyncSender<Vectors>),
-    Pooled(Vec<Picture>, SyncSender<Vectors>),
+    Encode(Side, Vec<Item>, SyncSender<Embeddings>),
+    Pooled(Vec<Picture>, SyncSender<Embeddings>),
 }
 
 impl Retriever {
@@ -63,45 +65,49 @@ impl Retriever {
         &self.facts.fingerprint
     }
 
-    /// Length of an embedding.
+    /// Length of each vector of an embedding.
     #[must_use]
     pub fn dim(&self) -> usize {
         self.facts.dim
     }
 
-    /// Items to unit vectors, their texts as they are (documents). Blocks; any number of items.
+    /// Documents to embeddings, their texts as they are. Blocks; any number of items.
     ///
     /// # Errors
     /// See [`Encoder::encode`].
-    pub fn encode(&self, items: Vec<Item>) -> Vectors {
-        self.in_batches(items, Command::Encode)
+    pub fn encode_documents(&self, items: Vec<Item>) -> Embeddings {
+        self.in_batches(items, |items, reply| Command::Encode(Side::Document, items, reply))
     }
 
-    /// One query: the instruction stands before its text.
+    /// Queries to embeddings, the instruction before their texts. Blocks; any number of items.
     ///
     /// # Errors
     /// See [`Encoder::encode`].
-    pub fn encode_query(&self, item: Item) -> Result<Vec<f32>> {
-        let mut vectors = self.encode(vec![self.query(item)])?;
-        vectors.pop().ok_or(RetrieverError::Stopped)
+    pub fn encode_queries(&self, mut items: Vec<Item>) -> Embeddings {
+        for item in &mut items {
+            item.text = item.text.take().map(|text| query_text(&self.facts.instruction, &text));
+        }
+        self.in_batches(items, |items, reply| Command::Encode(Side::Query, items, reply))
     }
 
-    /// An item as a query: the instruction before its text.
-    #[must_use]
-    pub fn query(&self, item: Item) -> Item {
-        let text = item.text.map(|text| query_text(&self.facts.instruction, &text));
-        Item { text, ..item }
+    /// One query.
+    ///
+    /// # Errors
+    /// See [`Encoder::encode`].
+    pub fn encode_query(&self, item: Item) -> Result<Embedding> {
+        let mut embeddings = self.encode_queries(vec![item])?;
+        embeddings.pop().ok_or(RetrieverError::Stopped)
     }
 
     /// Pooled features of the picture tower, unit length. Blocks.
     ///
     /// # Errors
     /// See [`Encoder::encode_pooled`].
-    pub fn encode_pooled(&self, pictures: Vec<Picture>) -> Vectors {
+    pub fn encode_pooled(&self, pictures: Vec<Picture>) -> Embeddings {
         self.in_batches(pictures, Command::Pooled)
     }
 
-    fn in_batches<T>(&self, mut rest: Vec<T>, command: fn(Vec<T>, SyncSender<Vectors>) -> Command) -> Vectors {
+    fn in_batches<T>(&self, mut rest: Vec<T>, command: fn(Vec<T>, SyncSender<Embeddings>) -> Command) -> Embeddings {
         let mut out = Vec::with_capacity(rest.len());
         while !rest.is_empty() {
             let tail = rest.split_off(rest.len().min(self.facts.max_batch));
@@ -126,12 +132,14 @@ fn serve(encoder: &Encoder, queue: &Receiver<Command>, max_batch: usize) {
     while let Some(command) = held.take().or_else(|| queue.recv().ok()) {
         match command {
             Command::Pooled(pictures, reply) => drop(reply.send(encoder.encode_pooled(&pictures))),
-            Command::Encode(items, reply) => {
+            Command::Encode(side, items, reply) => {
                 let mut callers = vec![(items.len(), reply)];
                 let mut batch = items;
                 while batch.len() < max_batch {
                     match queue.try_recv() {
-                        Ok(Command::Encode(items, reply)) if batch.len() + items.len() <= max_batch => {
+                        Ok(Command::Encode(other, items, reply))
+                            if other == side && batch.len() + items.len() <= max_batch =>
+                        {
                             callers.push((items.len(), reply));
                             batch.extend(items);
                         }
@@ -142,18 +150,18 @@ fn serve(encoder: &Encoder, queue: &Receiver<Command>, max_batch: usize) {
                         Err(_) => break,
                     }
                 }
-                answer(encoder, batch, callers);
+                answer(encoder, side, batch, callers);
             }
         }
     }
 }
 
-fn answer(encoder: &Encoder, batch: Vec<Item>, callers: Vec<(usize, SyncSender<Vectors>)>) {
-    match encoder.encode(&batch) {
-        Ok(vectors) => {
-            let mut vectors = vectors.into_iter();
+fn answer(encoder: &Encoder, side: Side, batch: Vec<Item>, callers: Vec<(usize, SyncSender<Embeddings>)>) {
+    match encoder.encode(side, &batch) {
+        Ok(embeddings) => {
+            let mut embeddings = embeddings.into_iter();
             for (count, reply) in callers {
-                drop(reply.send(Ok(vectors.by_ref().take(count).collect())));
+                drop(reply.send(Ok(embeddings.by_ref().take(count).collect())));
             }
         }
         // One caller's bad item must not fail the others: each is tried alone.
@@ -161,7 +169,7 @@ fn answer(encoder: &Encoder, batch: Vec<Item>, callers: Vec<(usize, SyncSender<V
             let mut items = batch.into_iter();
             for (count, reply) in callers {
                 let own: Vec<_> = items.by_ref().take(count).collect();
-                drop(reply.send(encoder.encode(&own)));
+                drop(reply.send(encoder.encode(side, &own)));
             }
         }
         Err(error) => {

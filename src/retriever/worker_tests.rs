@@ -1,9 +1,21 @@
 //! The model thread over a tiny retriever.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use image::{Rgb, RgbImage};
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use super::{Item, Picture, Retriever, tiny};
+use candle_core::Device;
+use image::{Rgb, RgbImage};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+
+use super::embedding::scores;
+use super::encoder::Encoder;
+use super::model::Side;
+use super::{Embedding, Item, Picture, Retriever, RetrieverFiles, tiny};
 
 fn item(text: Option<&str>, shade: Option<u8>) -> Item {
     let image =
@@ -11,8 +23,9 @@ fn item(text: Option<&str>, shade: Option<u8>) -> Item {
     Item { text: text.map(str::to_owned), image }
 }
 
-fn close(a: &[f32], b: &[f32]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5)
+fn close(a: &Embedding, b: &Embedding) -> bool {
+    let near = |(a, b): (&[f32], &[f32])| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+    a.vectors().len() == b.vectors().len() && a.dim() == b.dim() && a.vectors().zip(b.vectors()).all(near)
 }
 
 #[test]
@@ -26,11 +39,13 @@ fn items_of_every_kind_in_one_call_equal_single_calls() {
         item(Some(" "), Some(90)),
         item(Some("two"), Some(10)),
     ];
-    let together = retriever.encode(items.clone()).unwrap();
-    for (item, vector) in items.into_iter().zip(&together) {
-        let alone = retriever.encode(vec![item]).unwrap();
-        assert!(close(&alone[0], vector));
-        assert!((vector.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
+    let together = retriever.encode_documents(items.clone()).unwrap();
+    for (item, embedding) in items.into_iter().zip(&together) {
+        let alone = retriever.encode_documents(vec![item]).unwrap();
+        assert!(close(&alone[0], embedding));
+        for vector in embedding.vectors() {
+            assert!((vector.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
+        }
     }
     assert!(!close(&together[0], &together[4]));
 }
@@ -39,16 +54,17 @@ fn items_of_every_kind_in_one_call_equal_single_calls() {
 fn many_callers_at_once_get_their_own_vectors_and_their_own_errors() {
     let dir = tempfile::tempdir().unwrap();
     let retriever = Retriever::start(tiny::write(dir.path())).unwrap();
-    let expected: Vec<_> = (0..4).map(|i| retriever.encode(vec![item(None, Some(i * 50))]).unwrap()).collect();
+    let expected: Vec<_> =
+        (0..4).map(|i| retriever.encode_documents(vec![item(None, Some(i * 50))]).unwrap()).collect();
     std::thread::scope(|scope| {
         for round in 0..24u8 {
             let (retriever, expected) = (retriever.clone(), &expected);
             scope.spawn(move || {
                 if round % 6 == 5 {
-                    assert!(retriever.encode(vec![item(None, None)]).is_err());
+                    assert!(retriever.encode_documents(vec![item(None, None)]).is_err());
                 } else {
                     let kind = round % 4;
-                    let got = retriever.encode(vec![item(None, Some(kind * 50))]).unwrap();
+                    let got = retriever.encode_documents(vec![item(None, Some(kind * 50))]).unwrap();
                     assert!(close(&got[0], &expected[kind as usize][0]));
                 }
             });
@@ -61,7 +77,7 @@ fn the_instruction_stands_before_a_querys_text() {
     let dir = tempfile::tempdir().unwrap();
     let retriever = Retriever::start(tiny::write(dir.path())).unwrap();
     let query = retriever.encode_query(item(Some("me"), None)).unwrap();
-    assert!(close(&query, &retriever.encode(vec![item(Some("find me"), None)]).unwrap()[0]));
+    assert!(close(&query, &retriever.encode_documents(vec![item(Some("find me"), None)]).unwrap()[0]));
 }
 
 #[test]
@@ -87,4 +103,136 @@ fn damaged_weights_are_an_error_that_names_the_file() {
     fs_err::write(&files.weights, &bytes[..bytes.len() / 2]).unwrap();
     let message = Retriever::start(files).err().unwrap().to_string();
     assert!(message.contains("head.safetensors"), "{message}");
+}
+
+#[test]
+fn several_state_tokens_become_several_unit_vectors_and_each_side_has_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let retriever = Retriever::start(tiny::write_with(dir.path(), tiny::first_generation())).unwrap();
+    let items = vec![item(Some("one"), Some(10)), item(None, Some(200)), item(Some("text alone"), None)];
+    let documents = retriever.encode_documents(items.clone()).unwrap();
+    for (item, together) in items.iter().zip(&documents) {
+        assert_eq!((together.vectors().len(), together.dim()), (3, 16));
+        for vector in together.vectors() {
+            assert!((vector.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
+        }
+        assert!(close(&retriever.encode_documents(vec![item.clone()]).unwrap()[0], together));
+        assert!((together.score(together) - 3.0).abs() < 1e-4);
+    }
+    let instructed = item(Some("find one"), Some(10));
+    let query = retriever.encode_query(items[0].clone()).unwrap();
+    assert_eq!(query.vectors().len(), 3);
+    assert!(!close(&query, &retriever.encode_documents(vec![instructed]).unwrap()[0]));
+    let ranked = scores(&[query], &documents);
+    assert!(ranked[0].iter().all(|score| (-3.0..=3.0).contains(score)), "{ranked:?}");
+}
+
+/// Rows that each tower is told to run for, as the log says it.
+fn tower_rows(work: impl FnOnce()) -> HashMap<String, u64> {
+    #[derive(Default)]
+    struct Told {
+        message: String,
+        rows: u64,
+    }
+    impl Visit for Told {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            if field.name() == "message" {
+                self.message = format!("{value:?}");
+            }
+        }
+        fn record_u64(&mut self, field: &Field, value: u64) {
+            if field.name() == "rows" {
+                self.rows = value;
+            }
+        }
+    }
+    #[derive(Clone, Default)]
+    struct Counter(Arc<Mutex<HashMap<String, u64>>>);
+    impl<S: tracing::Subscriber> Layer<S> for Counter {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            let mut told = Told::default();
+            event.record(&mut told);
+            *self.0.lock().unwrap().entry(told.message).or_default() += told.rows;
+        }
+    }
+    let counter = Counter::default();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(counter.clone()), work);
+    let counted = counter.0.lock().unwrap();
+    counted.iter().filter(|(name, _)| name.ends_with("tower")).map(|(name, rows)| (name.clone(), *rows)).collect()
+}
+
+#[test]
+fn a_tower_runs_for_the_items_that_need_it_and_for_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    for files in [tiny::write(dir.path()), tiny::write_with(dir.path(), tiny::first_generation())] {
+        let encoder = Encoder::load(&files).unwrap();
+        let rows = |items: &[Item]| {
+            let counted = tower_rows(|| drop(encoder.encode(Side::Document, items).unwrap()));
+            let of = |tower: &str| counted.get(tower).copied();
+            (of("text tower"), of("picture tower"))
+        };
+        assert_eq!(rows(&[item(Some("a"), None), item(Some("b"), None)]), (Some(2), None));
+        assert_eq!(rows(&[item(None, Some(1)), item(Some("  "), Some(2))]), (None, Some(2)));
+        let mixed = [item(Some("a"), Some(1)), item(None, Some(2)), item(Some("c"), None), item(Some("d"), None)];
+        assert_eq!(rows(&mixed), (Some(3), Some(2)));
+        let counted = tower_rows(|| drop(encoder.trace(Side::Query, &mixed[2..]).unwrap()));
+        assert_eq!(counted.keys().map(String::as_str).collect::<Vec<_>>(), ["text tower"]);
+    }
+}
+
+/// What a look inside shows of items of every kind, through the same door as their embeddings.
+#[test]
+fn a_trace_has_a_row_for_each_item_and_the_embeddings_of_an_encoding() {
+    let dir = tempfile::tempdir().unwrap();
+    let encoder = Encoder::load(&tiny::write_with(dir.path(), tiny::first_generation())).unwrap();
+    let items = [item(Some("a"), Some(1)), item(None, Some(2)), item(Some("c"), None)];
+    let trace = encoder.trace(Side::Query, &items).unwrap();
+    assert_eq!(trace.embeddings.dims(), [3, 3, 16]);
+    assert_eq!(trace.steps.len(), 2);
+    let encoded = encoder.encode(Side::Query, &items).unwrap();
+    let rows = trace.embeddings.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
+    for (row, encoded) in rows.into_iter().zip(&encoded) {
+        assert!(close(&Embedding::new(row, 16).unwrap(), encoded));
+    }
+    for step in &trace.steps {
+        for gate in [&step.text_input, &step.vision_input, &step.forget] {
+            assert_eq!(gate.dims(), [3, 3, 32]);
+            let values = gate.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(values.iter().all(|value| (0.0..=1.0).contains(value)));
+        }
+    }
+}
+
+#[test]
+fn one_file_may_hold_everything_in_our_layout_and_in_a_foreign_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let apart = tiny::write_with(dir.path(), tiny::first_generation());
+    let query = item(Some("one"), Some(10));
+    let expected = Retriever::start(apart.clone()).unwrap().encode_query(query.clone()).unwrap();
+    let load = |path: &Path| candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let mut all = load(&apart.weights);
+    all.extend(load(&apart.text_weights).into_iter().map(|(name, tensor)| (format!("text_model.{name}"), tensor)));
+    all.extend(load(&apart.vision_weights).into_iter().map(|(name, tensor)| (format!("vision_model.{name}"), tensor)));
+    let whole = dir.path().join("whole.safetensors");
+    candle_core::safetensors::save(&all, &whole).unwrap();
+    let one = RetrieverFiles {
+        text_weights: whole.clone(),
+        vision_weights: whole.clone(),
+        weights: whole.clone(),
+        ..apart.clone()
+    };
+    assert!(close(&Retriever::start(one.clone()).unwrap().encode_query(query.clone()).unwrap(), &expected));
+
+    let foreign: HashMap<String, _> = all.into_iter().map(|(name, t)| (format!("net.{name}"), t)).collect();
+    candle_core::safetensors::save(&foreign, &whole).unwrap();
+    let message = Retriever::start(one.clone()).err().unwrap().to_string();
+    assert!(message.contains("net.query.state") && message.contains("missing: document.cell."), "{message}");
+    fs_err::write(dir.path().join("net.toml"), "[[rename]]\nfrom = 'net\\.(.+)'\nto = '$1'\n").unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&fs_err::read(&one.config).unwrap()).unwrap();
+    config["weights_map"] = "net.toml".into();
+    fs_err::write(&one.config, config.to_string()).unwrap();
+    let retriever = Retriever::start(one.clone()).unwrap();
+    assert!(close(&retriever.encode_query(query).unwrap(), &expected));
+    fs_err::write(dir.path().join("net.toml"), "[[rename]]\nfrom = 'net\\.(.*)'\nto = '$1'\n").unwrap();
+    assert_ne!(one.fingerprint().unwrap(), retriever.fingerprint(), "the map is part of what decides an embedding");
 }

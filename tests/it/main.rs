@@ -5,5 +5,6 @@
 mod answering;
 mod cli;
 mod killed;
+mod published;
 mod starter;
 mod support;

@@ -15,7 +15,9 @@ use crate::eval::Table;
 use crate::eval::retrieval::{Groups, Ranking, evaluate};
 use crate::kb::{self, Article};
 use crate::rag::engines;
-use crate::retriever::{Item, Picture, PictureLimits, Retriever, RetrieverFiles};
+use crate::retriever::config::RetConfig;
+use crate::retriever::embedding::scores;
+use crate::retriever::{Embedding, Item, Picture, PictureLimits, Retriever, RetrieverFiles};
 
 /// Cut-offs of recall.
 const KS: &[usize] = &[1, 5];
@@ -28,9 +30,11 @@ pub fn run(context: &Context, args: &EvalRetrievalArgs) -> anyhow::Result<Exit> 
     let config = starter::config(context)?;
     let dir = starter::data_dir(args.data.as_deref())?;
     let drawings = starter::drawings(&dir, &args.split)?;
-    let compared = compared(&config, &dir, &args.compare)?;
+    let given = compared(&args.compare)?;
     starter::fetch(context, &config)?;
     let files = engines::retriever_files(&config)?;
+    let architecture = RetConfig::load(&files.config)?;
+    let compared = if given.is_empty() { last_layer_only(&files, &architecture, &dir) } else { given };
 
     let limits = picture_limits(&config);
     let articles = articles(&dir, &config, &limits)?;
@@ -48,8 +52,12 @@ pub fn run(context: &Context, args: &EvalRetrievalArgs) -> anyhow::Result<Exit> 
 
     let set = Set { context, articles: &articles, queries: &queries, gold: &gold, groups: groups.as_ref() };
     let retriever = kb_command::start_retriever(&context.screen, &config)?;
-    let mut models = vec![json!({ "name": "ReT-2", "fingerprint": retriever.fingerprint() })];
-    let mut table = set.model("ReT-2", &retriever)?;
+    let name = match architecture.state_tokens {
+        1 => "ReT-2".to_owned(),
+        n => format!("ReT, {n} vectors by MaxSim"),
+    };
+    let mut models = vec![json!({ "name": name, "fingerprint": retriever.fingerprint() })];
+    let mut table = set.model(&name, &retriever)?;
     set.add(&mut table, set.pooled(&retriever)?);
     drop(retriever);
     for (name, architecture, weights) in compared {
@@ -69,15 +77,20 @@ pub fn run(context: &Context, args: &EvalRetrievalArgs) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
-/// Further heads: those given, else the shipped last-layer model where it is.
-fn compared(config: &Config, dir: &Path, given: &[String]) -> anyhow::Result<Vec<(String, PathBuf, PathBuf)>> {
-    if given.is_empty() {
-        let baselines = dir.with_file_name("baselines");
-        let (architecture, weights) =
-            (baselines.join("ret2-last-layer.json"), baselines.join("ret2-last-layer.safetensors"));
-        let there = architecture.is_file() && weights.is_file() && architecture != config.retriever.config;
-        return Ok(if there { vec![("last layer only".to_owned(), architecture, weights)] } else { Vec::new() });
+/// The shipped last-layer model, where it is, has the measured one's towers, and is not that one itself.
+fn last_layer_only(files: &RetrieverFiles, measured: &RetConfig, dir: &Path) -> Vec<(String, PathBuf, PathBuf)> {
+    let baselines = dir.with_file_name("baselines");
+    let (path, weights) = (baselines.join("ret2-last-layer.json"), baselines.join("ret2-last-layer.safetensors"));
+    let fits = RetConfig::load(&path).is_ok_and(|own| own.text == measured.text && own.vision == measured.vision);
+    if fits && weights.is_file() && path != files.config {
+        vec![("last layer only".to_owned(), path, weights)]
+    } else {
+        Vec::new()
     }
+}
+
+/// Further heads that are given: name, description, weights.
+fn compared(given: &[String]) -> anyhow::Result<Vec<(String, PathBuf, PathBuf)>> {
     let read = |text: &String| {
         let parts = text.split_once('=').and_then(|(name, files)| Some((name, files.split_once(':')?)));
         let Some((name, (architecture, weights))) = parts else {
@@ -134,63 +147,57 @@ struct Set<'a> {
 impl Set<'_> {
     fn model(&self, name: &str, retriever: &Retriever) -> anyhow::Result<Table> {
         let documents: Vec<Item> = self.articles.iter().map(|document| document.item.clone()).collect();
-        let documents = self.encode(name, documents, |items| retriever.encode(items))?;
-        let queries: Vec<Item> = self.queries.iter().map(|query| retriever.query(query.clone())).collect();
-        let queries = self.encode(name, queries, |items| retriever.encode(items))?;
-        let documents: Vec<(&str, &[f32])> =
-            self.articles.iter().map(|d| d.url.as_str()).zip(documents.iter().map(Vec::as_slice)).collect();
-        Ok(evaluate(name, &self.rank(&documents, &queries), KS, self.groups))
+        let documents = self.encode(name, documents, |items| retriever.encode_documents(items))?;
+        let queries = self.encode(name, self.queries.to_vec(), |items| retriever.encode_queries(items))?;
+        let urls: Vec<&str> = self.articles.iter().map(|document| document.url.as_str()).collect();
+        Ok(evaluate(name, &self.rank(&urls, &documents, &queries), KS, self.groups))
     }
 
     /// The picture tower's pooled features alone, untrained.
     fn pooled(&self, retriever: &Retriever) -> anyhow::Result<Table> {
         const NAME: &str = "pooled feature";
-        let pictured: Vec<(&str, Picture)> =
-            self.articles.iter().filter_map(|d| Some((d.url.as_str(), d.item.image.clone()?))).collect();
-        let pictures = pictured.iter().map(|(_, picture)| picture.clone()).collect();
-        let vectors = self.encode(NAME, pictures, |pictures| retriever.encode_pooled(pictures))?;
-        let documents: Vec<(&str, &[f32])> =
-            pictured.iter().map(|(url, _)| *url).zip(vectors.iter().map(Vec::as_slice)).collect();
+        let (urls, pictures): (Vec<&str>, Vec<Picture>) =
+            self.articles.iter().filter_map(|d| Some((d.url.as_str(), d.item.image.clone()?))).unzip();
+        let documents = self.encode(NAME, pictures, |pictures| retriever.encode_pooled(pictures))?;
         let queries = self.queries.iter().filter_map(|query| query.image.clone()).collect();
         let queries = self.encode(NAME, queries, |pictures| retriever.encode_pooled(pictures))?;
-        Ok(evaluate(NAME, &self.rank(&documents, &queries), KS, self.groups))
+        Ok(evaluate(NAME, &self.rank(&urls, &documents, &queries), KS, self.groups))
     }
 
     fn encode<T, E>(
         &self,
         name: &str,
         mut rest: Vec<T>,
-        encode: impl Fn(Vec<T>) -> Result<Vec<Vec<f32>>, E>,
-    ) -> anyhow::Result<Vec<Vec<f32>>>
+        encode: impl Fn(Vec<T>) -> Result<Vec<Embedding>, E>,
+    ) -> anyhow::Result<Vec<Embedding>>
     where
         anyhow::Error: From<E>,
     {
         let guard = interrupt::guard();
         let total = rest.len() as u64;
         let mut progress = Progress::new(&self.context.screen, &format!("encoding, {name}"), Unit::Things("items"));
-        let mut vectors = Vec::with_capacity(rest.len());
+        let mut embeddings = Vec::with_capacity(rest.len());
         while !rest.is_empty() {
             if guard.is_asked() {
                 return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
             }
             let tail = rest.split_off(rest.len().min(CHUNK));
-            vectors.extend(encode(rest)?);
+            embeddings.extend(encode(rest)?);
             rest = tail;
-            progress.set(vectors.len() as u64, Some(total));
+            progress.set(embeddings.len() as u64, Some(total));
         }
-        Ok(vectors)
+        Ok(embeddings)
     }
 
-    /// All articles for each query by dot product, ties by URL.
-    fn rank(&self, documents: &[(&str, &[f32])], queries: &[Vec<f32>]) -> Vec<Ranking> {
-        let ranking = |(query, gold): (&Vec<f32>, &&str)| {
-            let dot = |vector: &[f32]| query.iter().zip(vector).map(|(a, b)| a * b).sum::<f32>();
-            let mut scored: Vec<(f32, &str)> = documents.iter().map(|(url, vector)| (dot(vector), *url)).collect();
+    /// All articles for each query by MaxSim (of single vectors the dot product), ties by URL.
+    fn rank(&self, urls: &[&str], documents: &[Embedding], queries: &[Embedding]) -> Vec<Ranking> {
+        let ranking = |(scores, gold): (Vec<f32>, &&str)| {
+            let mut scored: Vec<(f32, &str)> = scores.into_iter().zip(urls.iter().copied()).collect();
             scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1)));
             let ranked = scored.into_iter().map(|(_, url)| url.to_owned()).collect();
             Ranking { id: (*gold).to_owned(), ranked, gold: vec![(*gold).to_owned()] }
         };
-        queries.iter().zip(self.gold).map(ranking).collect()
+        scores(queries, documents).into_iter().zip(self.gold).map(ranking).collect()
     }
 
     fn add(&self, table: &mut Table, more: Table) {

@@ -2,12 +2,14 @@
 //!
 //! - [`pth::convert`]: PyTorch's pickles (the zip format and the older stream format);
 //! - [`gguf::convert`]: a llama.cpp file becomes a directory as `transformers` writes it;
-//! - [`file()`]: either, by the file's first bytes.
+//! - [`file()`]: either, by the file's first bytes;
+//! - [`rename::convert`]: a safetensors file of a foreign layout, by a map of its names.
 
 pub mod gguf;
 pub mod llama;
 mod pickle;
 pub mod pth;
+pub mod rename;
 mod writer;
 
 use std::io::Read;

@@ -70,7 +70,8 @@ pub fn convert(from: &Path, to: &Path, float: Float, leave_out: &[String]) -> Re
     Ok(Converted { tensors: count, elements, bytes, dropped, max_rounding })
 }
 
-fn target(dtype: Dtype, float: Float) -> Dtype {
+/// Type that a tensor is written in.
+pub(super) fn target(dtype: Dtype, float: Float) -> Dtype {
     match (dtype, float) {
         (Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16, Float::F32) => Dtype::F32,
         (Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16, Float::F16) => Dtype::F16,
@@ -78,7 +79,8 @@ fn target(dtype: Dtype, float: Float) -> Dtype {
     }
 }
 
-fn cast(raw: &[u8], from: Dtype, to: Dtype, shape: &[usize]) -> Result<(Vec<u8>, f32), String> {
+/// Little-endian bytes of one floating-point type in another, and the largest rounding.
+pub(super) fn cast(raw: &[u8], from: Dtype, to: Dtype, shape: &[usize]) -> Result<(Vec<u8>, f32), String> {
     let candle = |dtype| match dtype {
         Dtype::F64 => Ok(DType::F64),
         Dtype::F32 => Ok(DType::F32),

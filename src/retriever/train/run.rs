@@ -20,7 +20,7 @@ use crate::io::jsonl::JsonlWriter;
 use crate::retriever::backbone::TextBackbone;
 use crate::retriever::config::RetConfig;
 use crate::retriever::encoder::{RetrieverFiles, load_vision};
-use crate::retriever::model::Head;
+use crate::retriever::model::{Head, maxsim};
 use crate::retriever::picture::{Picture, PictureLimits};
 use crate::retriever::preprocess::TextProcessor;
 use crate::retriever::weights::Weights;
@@ -104,6 +104,14 @@ pub fn train(
     fs_err::create_dir_all(&options.out)?;
     let _lock = crate::io::lock::DirLock::acquire(&options.out).map_err(std::io::Error::other)?;
     let config = RetConfig::load(&files.config)?;
+    if !config.shared_encoder {
+        return Err(RetrieverError::Config {
+            path: files.config.clone(),
+            key: "shared_encoder".into(),
+            reason: "found false, expected true: training makes one head for both sides".into(),
+        }
+        .into());
+    }
     let data = TrainData::read(&options.data, options.validate.as_deref())?;
     let device = Device::Cpu;
     let vision = load_vision(&config, &files.vision_weights, &device)?;
@@ -274,7 +282,7 @@ impl Trainer<'_> {
         let documents = self.head.forward(Some(&texts), Some(&images))?;
         let n = draw.look.len();
         let scale = self.log_scale.clamp(0.0, MAX_SCALE.ln())?.exp()?;
-        let scores = queries.matmul(&documents.t()?)?.broadcast_mul(&scale)?; // [n, n]
+        let scores = maxsim(&queries, &documents)?.broadcast_mul(&scale)?; // [n, n]
         let twins: Vec<f32> = (0..n * n)
             .map(|at| (at / n, at % n))
             .map(|(i, j)| if i != j && draw.look[i] == draw.look[j] { -1e9 } else { 0.0 })
@@ -338,7 +346,7 @@ impl Trainer<'_> {
             let question = self.data.titles.len();
             let texts = self.texts.batch(&vec![question; pictures.len()])?;
             let queries = self.head.forward(Some(&texts), Some(&images))?.detach();
-            let best = queries.matmul(&documents.t()?)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
+            let best = maxsim(&queries, &documents)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
             hits += pictures
                 .iter()
                 .zip(best)
