@@ -78,6 +78,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Measure how well it retrieves and answers
     Eval(EvalArgs),
+    /// Look inside the retriever
+    Probe(ProbeArgs),
     /// Show and check the configuration
     Config(ConfigArgs),
     /// Look over this installation
@@ -108,6 +110,9 @@ impl Command {
             Self::Eval(a) => match &a.command {
                 EvalCommand::Retrieval(a) => a.json,
                 EvalCommand::Answers(a) => a.json,
+            },
+            Self::Probe(a) => match &a.command {
+                ProbeCommand::Gates(a) => a.json,
             },
             Self::Config(a) => matches!(&a.command, ConfigCommand::Show(ConfigShowArgs { json: true })),
             Self::Doctor(a) => a.json,
@@ -458,6 +463,41 @@ pub struct EvalAnswersArgs {
     /// Print a Markdown table
     #[arg(long)]
     pub markdown: bool,
+}
+
+/// `cicerone probe`
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// What to look at.
+    #[command(subcommand)]
+    pub command: ProbeCommand,
+}
+
+/// `cicerone probe …`
+#[derive(Debug, Subcommand)]
+pub enum ProbeCommand {
+    /// Mean activation of every gate, by layer, with both modalities and with either one missing
+    Gates(ProbeGatesArgs),
+}
+
+/// `cicerone probe gates`
+#[derive(Debug, Args)]
+pub struct ProbeGatesArgs {
+    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Which pictures are the sample
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Items of the sample, the first ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Write a plot
+    #[arg(long, value_name = "FILE.svg")]
+    pub svg: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where passages come from.

@@ -27,6 +27,7 @@ pub mod interrupt;
 mod kb;
 mod logging;
 mod models;
+mod probe;
 pub mod progress;
 pub mod screen;
 mod starter;
@@ -91,6 +92,7 @@ fn start(cli: Cli, screen: &Screen) -> anyhow::Result<Exit> {
         Command::Train(args) => train::run(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Eval(args) => eval::run(&context, &args),
+        Command::Probe(args) => probe::run(&context, &args),
         Command::Config(args) => config::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Completions(args) => completions::run(&context, &args),

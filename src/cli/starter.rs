@@ -14,7 +14,7 @@ use crate::eval::{DataSet, EvalError, Question};
 use crate::io::safe_join;
 use crate::kb::{self, Outcome};
 use crate::rag::engines;
-use crate::retriever::Retriever;
+use crate::retriever::{Item, Picture, PictureLimits, Retriever};
 
 /// The configuration of commands that measure: the starter's, unless `--config` names a file.
 ///
@@ -105,6 +105,27 @@ pub fn drawings(dir: &Path, split: &str) -> anyhow::Result<Vec<Drawing>> {
         return Err(Failure::new(Exit::Usage, "split", message).into());
     }
     Ok(found)
+}
+
+/// The pictures of `split` as items, each with a question about its entity, or alone.
+///
+/// # Errors
+/// [`EvalError`], [`crate::retriever::PictureError`], or exit code 2 for a name that leads elsewhere.
+pub fn items(
+    context: &Context,
+    dir: &Path,
+    drawings: &[Drawing],
+    limits: &PictureLimits,
+    with_question: bool,
+) -> anyhow::Result<Vec<Item>> {
+    let questions = questions(context, dir)?;
+    let texts = question_of_each(&questions);
+    let item = |drawing: &Drawing| {
+        let image = Some(Picture::open(&safe_join(dir, &drawing.path)?, limits)?);
+        let text = texts.get(drawing.entity_url.as_str()).filter(|_| with_question).map(|&text| text.to_owned());
+        Ok(Item { text, image })
+    };
+    drawings.iter().map(item).collect()
 }
 
 /// The shipped questions.

@@ -15,6 +15,7 @@
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
 //! | `sentence` | sentence embeddings of a text tower alone |
 //! | `train` | how a head is trained |
+//! | `probe` | what its gates let through |
 
 pub mod backbone;
 pub mod cell;
@@ -33,6 +34,7 @@ pub mod layers;
 pub mod model;
 pub mod picture;
 pub mod preprocess;
+pub mod probe;
 pub mod sentence;
 #[cfg(test)]
 mod tiny;

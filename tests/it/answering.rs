@@ -34,14 +34,12 @@ fn what_is_kept_of_earlier_prompts_changes_no_answer() {
     let starter = starter();
     let (kenya, japan) = (starter_file("images/twemoji/ke.png"), starter_file("images/twemoji/jp.png"));
     let currency = "Which currency is used in this country?";
-    let lines = format!(
-        "{}\n{CAPITAL}\n{currency}\n{}\n{CAPITAL}\n{currency}\n{CAPITAL}\n",
-        kenya.display(),
-        japan.display()
-    );
+    let lines =
+        format!("{}\n{CAPITAL}\n{currency}\n{}\n{CAPITAL}\n{currency}\n{CAPITAL}\n", kenya.display(), japan.display());
     let session = |mib: u32| {
         let set = format!("generator.prefix_cache_mb={mib}");
-        let assert = cicerone(&starter.data).args(["--set", &set, "demo"]).write_stdin(lines.clone()).assert().success();
+        let assert =
+            cicerone(&starter.data).args(["--set", &set, "demo"]).write_stdin(lines.clone()).assert().success();
         stdout(&assert)
     };
     let without = session(0);

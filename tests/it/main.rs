@@ -5,6 +5,7 @@
 mod answering;
 mod cli;
 mod killed;
+mod probing;
 mod published;
 mod starter;
 mod support;

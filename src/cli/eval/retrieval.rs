@@ -38,14 +38,7 @@ pub fn run(context: &Context, args: &EvalRetrievalArgs) -> anyhow::Result<Exit> 
 
     let limits = picture_limits(&config);
     let articles = articles(&dir, &config, &limits)?;
-    let questions = starter::questions(context, &dir)?;
-    let texts = starter::question_of_each(&questions);
-    let mut queries = Vec::with_capacity(drawings.len());
-    for drawing in &drawings {
-        let path = crate::io::safe_join(&dir, &drawing.path)?;
-        let text = texts.get(drawing.entity_url.as_str()).filter(|_| !args.no_question).map(|&text| text.to_owned());
-        queries.push(Item { text, image: Some(Picture::open(&path, &limits)?) });
-    }
+    let queries = starter::items(context, &dir, &drawings, &limits, !args.no_question)?;
     let gold: Vec<&str> = drawings.iter().map(|drawing| drawing.entity_url.as_str()).collect();
     let style = drawings.first().map_or("", |drawing| &drawing.style);
     let groups = if dir.join("identical.csv").is_file() { Some(Groups::of_starter(&dir, style)?) } else { None };

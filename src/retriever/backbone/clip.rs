@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LayerFeatures;
 use crate::retriever::error::Result;
-use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias, attention};
+use crate::retriever::layers::{Activation, LayerNorm, Linear, attention, padding_bias};
 use crate::retriever::weights::Weights;
 
 const EPS: f64 = 1e-5;
