@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::backbone::{TextConfig, VisionConfig};
+use super::backbone::{TextConfig, VisionConfig, Wanted};
 use super::error::{Result, RetrieverError};
-use super::preprocess::ImageProcessor;
+use super::preprocess::{Fixed, ImageProcessor};
 
 /// A ReT-2 model: towers, sampled layers, widths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,18 @@ impl RetConfig {
         Ok(config)
     }
 
+    /// What the text tower is asked for.
+    #[must_use]
+    pub fn text_wanted(&self) -> Wanted<'_> {
+        Wanted { layers: &self.text_layers, pooled: self.global_injection }
+    }
+
+    /// What the picture tower is asked for.
+    #[must_use]
+    pub fn vision_wanted(&self) -> Wanted<'_> {
+        Wanted { layers: &self.vision_layers, pooled: self.global_injection }
+    }
+
     /// The key at fault and why.
     fn check(&self) -> Result<(), (&'static str, String)> {
         const LIMIT: usize = 1 << 16;
@@ -93,10 +105,13 @@ impl RetConfig {
             let limit = self.text.max_tokens();
             return Err(("max_text_tokens", format!("found {}, expected 4 to {limit}", self.max_text_tokens)));
         }
-        let side = self.vision.image_size();
-        if side == 0 || side > 4096 {
-            return Err(("vision.image_size", format!("found {side}, expected 1 to 4096")));
+        let expected = format!("{0} x {0} pixels, the picture tower's", self.vision.image_size());
+        match self.image_processor.output_size() {
+            None => Err(("image_processor.crop_size", format!("found nothing, expected {expected}"))),
+            Some(Fixed { height, width }) if !self.vision.takes(height as usize, width as usize) => {
+                Err(("image_processor", format!("gives pictures of {width} x {height} pixels, expected {expected}")))
+            }
+            Some(_) => Ok(()),
         }
-        Ok(())
     }
 }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 use super::Item;
-use super::backbone::{VisionBackbone, bert, efficientnet};
+use super::backbone::VisionBackbone;
 use super::config::RetConfig;
 use super::error::{Result, RetrieverError};
 use super::model::{Batch, Ret2, normalise};
 use super::picture::Picture;
 use super::preprocess::TextProcessor;
+use super::shards;
 use super::weights::Weights;
 
 /// Where a retriever's files are.
@@ -18,11 +19,11 @@ use super::weights::Weights;
 pub struct RetrieverFiles {
     /// Architecture, JSON ([`RetConfig`]).
     pub config: PathBuf,
-    /// Text tower, safetensors.
+    /// Text tower, safetensors or an index of shards.
     pub text_weights: PathBuf,
     /// `tokenizer.json` of the text tower.
     pub tokenizer: PathBuf,
-    /// Picture tower, safetensors.
+    /// Picture tower, safetensors or an index of shards.
     pub vision_weights: PathBuf,
     /// What was trained: adapters, cell, globals, projection.
     pub weights: PathBuf,
@@ -40,10 +41,12 @@ impl RetrieverFiles {
     pub fn fingerprint(&self) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         for path in [&self.config, &self.text_weights, &self.tokenizer, &self.vision_weights, &self.weights] {
-            let read = |e: std::io::Error| RetrieverError::Read { path: path.clone(), reason: e.to_string() };
-            let mut file = blake3::Hasher::new();
-            file.update_reader(fs_err::File::open(path).map_err(read)?).map_err(read)?;
-            hasher.update(file.finalize().as_bytes());
+            for path in shards::files(path)? {
+                let read = |e: std::io::Error| RetrieverError::Read { path: path.clone(), reason: e.to_string() };
+                let mut file = blake3::Hasher::new();
+                file.update_reader(fs_err::File::open(&path).map_err(read)?).map_err(read)?;
+                hasher.update(file.finalize().as_bytes());
+            }
         }
         hasher.update(self.instruction.as_bytes());
         Ok(hasher.finalize().to_hex().as_str()[..32].to_owned())
@@ -72,8 +75,8 @@ impl Encoder {
         let vision = Weights::load(&files.vision_weights, &device)?;
         let head = Weights::load(&files.weights, &device)?;
         let model = Ret2::load(&config, &text, &vision, &head)?;
-        text.finish(bert::KNOWN_UNUSED)?;
-        vision.finish(efficientnet::KNOWN_UNUSED)?;
+        text.finish(config.text.known_unused())?;
+        vision.finish(config.vision.known_unused())?;
         head.finish(&[])?;
         let texts = TextProcessor::load(&files.tokenizer, config.max_text_tokens)?;
         Ok(Self { model, texts, device })
@@ -112,8 +115,8 @@ impl Encoder {
     /// # Errors
     /// The engine's own.
     pub fn encode_pooled(&self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>> {
-        let features = self.model.vision_features(&self.pixels(pictures)?)?;
-        Ok(normalise(&features.pooled)?.to_vec2()?)
+        let pooled = self.model.vision_pooled(&self.pixels(pictures)?)?;
+        Ok(normalise(&pooled)?.to_vec2()?)
     }
 
     fn pixels(&self, pictures: &[Picture]) -> Result<Tensor> {
@@ -124,7 +127,7 @@ impl Encoder {
 /// A picture tower alone, for computing features without a head.
 pub fn load_vision(config: &RetConfig, path: &Path, device: &Device) -> Result<VisionBackbone> {
     let weights = Weights::load(path, device)?;
-    let tower = VisionBackbone::load(&config.vision, &weights)?;
-    weights.finish(efficientnet::KNOWN_UNUSED)?;
+    let tower = VisionBackbone::load(&config.vision, &weights, config.global_injection)?;
+    weights.finish(config.vision.known_unused())?;
     Ok(tower)
 }

@@ -5,31 +5,41 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `picture`, `preprocess` | files to pictures, pictures to pixels, texts to tokens |
+//! | `picture`, `jpeg`, `preprocess` | files to pictures, pictures to pixels, texts to tokens |
 //! | `backbone` | the towers, one file per architecture |
 //! | `cell`, `model`, `config` | ReT-2 above the towers |
-//! | `weights`, `layers`, `fused` | strict loading, shared layers, fused kernels |
+//! | `weights`, `shards`, `fields` | strict loading of tensors, their files, and of JSON |
+//! | `layers`, `fused` | shared layers, fused kernels |
+//! | `batches` | texts of like length share a batch |
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
 //! | `sentence` | sentence embeddings of a text tower alone |
 //! | `train` | how a head is trained |
 
 pub mod backbone;
+pub mod batches;
 pub mod cell;
 pub mod config;
+#[cfg(test)]
+mod config_tests;
 pub mod encoder;
 pub mod error;
+pub mod fields;
 pub mod fused;
 #[cfg(test)]
 mod golden;
+mod jpeg;
 pub mod layers;
 pub mod model;
 pub mod picture;
 pub mod preprocess;
 pub mod sentence;
+pub mod shards;
 #[cfg(test)]
 mod tiny;
 pub mod train;
 pub mod weights;
+#[cfg(test)]
+mod weights_tests;
 pub mod worker;
 #[cfg(test)]
 mod worker_tests;

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::Item;
+use super::batches::in_batches;
 use super::encoder::{Encoder, RetrieverFiles};
 use super::error::{Result, RetrieverError};
 use super::picture::Picture;
@@ -74,7 +75,8 @@ impl Retriever {
     /// # Errors
     /// See [`Encoder::encode`].
     pub fn encode(&self, items: Vec<Item>) -> Vectors {
-        self.in_batches(items, Command::Encode)
+        let length = |item: &Item| item.text.as_ref().map_or(0, String::len);
+        in_batches(items, self.facts.max_batch, length, |part| self.ask(part, Command::Encode))
     }
 
     /// One query: the instruction stands before its text.
@@ -98,19 +100,13 @@ impl Retriever {
     /// # Errors
     /// See [`Encoder::encode_pooled`].
     pub fn encode_pooled(&self, pictures: Vec<Picture>) -> Vectors {
-        self.in_batches(pictures, Command::Pooled)
+        in_batches(pictures, self.facts.max_batch, |_| 0, |part| self.ask(part, Command::Pooled))
     }
 
-    fn in_batches<T>(&self, mut rest: Vec<T>, command: fn(Vec<T>, SyncSender<Vectors>) -> Command) -> Vectors {
-        let mut out = Vec::with_capacity(rest.len());
-        while !rest.is_empty() {
-            let tail = rest.split_off(rest.len().min(self.facts.max_batch));
-            let (reply, answer) = sync_channel(1);
-            self.commands.send(command(rest, reply)).map_err(|_| RetrieverError::Stopped)?;
-            out.extend(answer.recv().map_err(|_| RetrieverError::Stopped)??);
-            rest = tail;
-        }
-        Ok(out)
+    fn ask<T>(&self, items: Vec<T>, command: fn(Vec<T>, SyncSender<Vectors>) -> Command) -> Vectors {
+        let (reply, answer) = sync_channel(1);
+        self.commands.send(command(items, reply)).map_err(|_| RetrieverError::Stopped)?;
+        answer.recv().map_err(|_| RetrieverError::Stopped)?
     }
 }
 
