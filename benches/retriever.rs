@@ -38,11 +38,11 @@ fn retriever(c: &mut Criterion) {
     for batch in [1usize, 8, 32] {
         let pictures = vec![picture.clone(); batch];
         let pixels: Tensor = config.image_processor.batch(&pictures, &Device::Cpu).unwrap();
-        let features = tower.forward(&pixels, &config.vision_layers).unwrap();
+        let features = tower.forward(&pixels, &config.vision_wanted()).unwrap();
         let mut group = c.benchmark_group(format!("batch of {batch}"));
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function("picture tower", |b| {
-            b.iter(|| tower.forward(black_box(&pixels), &config.vision_layers).unwrap())
+            b.iter(|| tower.forward(black_box(&pixels), &config.vision_wanted()).unwrap())
         });
         group.bench_function("head, picture alone", |b| {
             b.iter(|| head.forward(None, Some(black_box(&features))).unwrap())

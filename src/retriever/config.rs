@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::backbone::{TextConfig, VisionConfig};
+use super::backbone::{TextConfig, VisionConfig, Wanted};
 use super::error::{Result, RetrieverError};
-use super::preprocess::ImageProcessor;
+use super::preprocess::{Fixed, ImageProcessor};
 
 /// A retriever: towers, sampled layers, and the settings of what stands above them. Left out, a setting is ReT-2's;
 /// `configs/retrievers` holds those of ReT.
@@ -73,13 +73,6 @@ fn default_max_tokens() -> usize {
     77
 }
 
-/// Largest width.
-const WIDEST: usize = 1 << 16;
-/// Most state tokens.
-const MOST_TOKENS: usize = 1024;
-/// Largest whole number in a tower's configuration; vocabularies are the largest that occur.
-const LARGEST: u64 = 1 << 22;
-
 impl RetConfig {
     /// Reads and checks a file.
     ///
@@ -91,6 +84,18 @@ impl RetConfig {
         let config: Self = serde_json::from_str(&text).map_err(|e| read(e.to_string()))?;
         config.check().map_err(|(key, reason)| RetrieverError::Config { path: path.to_owned(), key, reason })?;
         Ok(config)
+    }
+
+    /// What the text tower is asked for.
+    #[must_use]
+    pub fn text_wanted(&self) -> Wanted<'_> {
+        Wanted { layers: &self.text_layers, pooled: self.global_injection }
+    }
+
+    /// What the picture tower is asked for.
+    #[must_use]
+    pub fn vision_wanted(&self) -> Wanted<'_> {
+        Wanted { layers: &self.vision_layers, pooled: self.global_injection }
     }
 
     /// The key at fault and why. Nothing is allocated for a configuration that does not pass.
@@ -145,22 +150,22 @@ impl RetConfig {
         if side == 0 || side > 4096 {
             return Err(("vision.image_size".into(), format!("found {side}, expected 1 to 4096")));
         }
-        Ok(())
+        let expected = format!("{side} x {side} pixels, the picture tower's");
+        match self.image_processor.output_size() {
+            None => Err(("image_processor.crop_size".into(), format!("found nothing, expected {expected}"))),
+            Some(Fixed { height, width }) if !self.vision.takes(height as usize, width as usize) => {
+                let found = format!("gives pictures of {width} x {height} pixels, expected {expected}");
+                Err(("image_processor".into(), found))
+            }
+            Some(_) => Ok(()),
+        }
     }
 }
 
-/// What no tower can have, whatever its kind: a size of 0 or beyond reason, heads that do not divide the width.
+/// Heads that do not divide the width; each size by itself is checked when it is read.
 fn tower(name: &str, config: &impl Serialize) -> Result<(), (String, String)> {
     let config = serde_json::to_value(config).unwrap_or_default();
     let number = |key: &str| config.get(key).and_then(Value::as_u64);
-    for key in config.as_object().into_iter().flat_map(|fields| fields.keys()) {
-        // A token may well have the number 0.
-        if let Some(found) = number(key).filter(|_| !key.ends_with("_token_id"))
-            && !(1..=LARGEST).contains(&found)
-        {
-            return Err((format!("{name}.{key}"), format!("found {found}, expected 1 to {LARGEST}")));
-        }
-    }
     if let (Some(heads), Some(width)) = (number("num_attention_heads"), number("hidden_size"))
         && !width.is_multiple_of(heads)
     {
@@ -212,11 +217,11 @@ mod tests {
             ("input_gate_prior", json!(1e39), "found inf, expected a finite number"),
             ("forget_gate_prior", json!(-1e39), "found -inf, expected a finite number"),
             ("max_text_tokens", json!(100_000), "found 100000, expected 4 to 512"),
-            ("text.num_attention_heads", json!(0), "found 0, expected 1 to"),
+            ("text.num_attention_heads", json!(0), "text tower: `num_attention_heads`: found 0"),
             ("text.num_attention_heads", json!(7), "7 does not divide hidden_size 384"),
-            ("text.num_hidden_layers", json!(u64::MAX), "expected 1 to"),
-            ("text.vocab_size", json!(1_000_000_000_000u64), "expected 1 to"),
-            ("vision.image_size", json!(100_000), "found 100000, expected 1 to 4096"),
+            ("text.num_hidden_layers", json!(u64::MAX), "text tower: `num_hidden_layers`: found 18446744073709551615"),
+            ("text.vocab_size", json!(1_000_000_000_000u64), "text tower: `vocab_size`: found 1000000000000"),
+            ("vision.image_size", json!(100_000), "found 100000"),
         ] {
             let mut config = starter();
             let pointer = format!("/{}", key.replace('.', "/"));
@@ -225,7 +230,9 @@ mod tests {
                 None => config[key] = value,
             }
             let message = load(&config.to_string()).unwrap_err().to_string();
-            assert!(message.contains(&format!("`{key}`")) && message.contains(reason), "{key}: {message}");
+            let last = key.rsplit('.').next().unwrap();
+            let named = [key, last].iter().any(|key| message.contains(&format!("`{key}`")));
+            assert!(named && message.contains(reason), "{key}: {message}");
         }
     }
 

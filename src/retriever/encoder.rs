@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 use super::Item;
-use super::backbone::{VisionBackbone, bert, efficientnet};
+use super::backbone::VisionBackbone;
 use super::config::RetConfig;
 use super::embedding::Embedding;
 use super::error::{Result, RetrieverError};
 use super::model::{Batch, Ret, Side, Trace, normalise};
 use super::picture::Picture;
 use super::preprocess::TextProcessor;
+use super::shards;
 use super::weights::Weights;
 use crate::models::NameMap;
 
@@ -20,13 +21,13 @@ use crate::models::NameMap;
 pub struct RetrieverFiles {
     /// Architecture, JSON ([`RetConfig`]).
     pub config: PathBuf,
-    /// Text tower, safetensors. The same file as `weights` where one holds everything; the tower is then below
-    /// `text_model` in it.
+    /// Text tower, safetensors or an index of shards. The same file as `weights` where one holds everything; the tower is
+    /// then below `text_model` in it.
     pub text_weights: PathBuf,
     /// `tokenizer.json` of the text tower.
     pub tokenizer: PathBuf,
-    /// Picture tower, safetensors. The same file as `weights` where one holds everything; the tower is then below
-    /// `vision_model` in it.
+    /// Picture tower, safetensors or an index of shards. The same file as `weights` where one holds everything; the tower
+    /// is then below `vision_model` in it.
     pub vision_weights: PathBuf,
     /// What was trained: adapters, cell, globals, projection; of both sides where they do not share them.
     pub weights: PathBuf,
@@ -50,12 +51,7 @@ impl RetrieverFiles {
             let known = hashes.iter().find(|(known, _)| *known == path).map(|(_, hash)| *hash);
             let hash = match known {
                 Some(hash) => hash,
-                None => {
-                    let read = |e: std::io::Error| RetrieverError::Read { path: path.clone(), reason: e.to_string() };
-                    let mut file = blake3::Hasher::new();
-                    file.update_reader(fs_err::File::open(path).map_err(read)?).map_err(read)?;
-                    file.finalize()
-                }
+                None => hash_of(path)?,
             };
             hashes.push((path, hash));
             hasher.update(hash.as_bytes());
@@ -72,6 +68,16 @@ impl RetrieverFiles {
         let dir = self.config.parent().unwrap_or(Path::new(""));
         Ok(config.weights_map.as_ref().map(|named| NameMap::open(named, dir)).transpose()?)
     }
+}
+
+/// Hash of a file's bytes; of an index of shards, those of its shards as well.
+fn hash_of(path: &Path) -> Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    for path in shards::files(path)? {
+        let read = |e: std::io::Error| RetrieverError::Read { path: path.clone(), reason: e.to_string() };
+        hasher.update_reader(fs_err::File::open(&path).map_err(read)?).map_err(read)?;
+    }
+    Ok(hasher.finalize())
 }
 
 /// Towers, head and processors.
@@ -104,7 +110,7 @@ impl Encoder {
         let text = tower(&files.text_weights, "text_model")?;
         let vision = tower(&files.vision_weights, "vision_model")?;
         let model = Ret::load(&config, &text, &vision, &head)?;
-        let unused = [bert::KNOWN_UNUSED, efficientnet::KNOWN_UNUSED].concat();
+        let unused = [config.text.known_unused(), config.vision.known_unused()].concat();
         for weights in [&text, &vision, &head] {
             weights.finish(&unused)?;
         }
@@ -157,8 +163,8 @@ impl Encoder {
     /// # Errors
     /// The engine's own.
     pub fn encode_pooled(&self, pictures: &[Picture]) -> Result<Vec<Embedding>> {
-        let features = self.model.vision_features(&self.pixels(pictures)?)?;
-        embeddings(&normalise(&features.pooled)?.unsqueeze(1)?)
+        let pooled = self.model.vision_pooled(&self.pixels(pictures)?)?;
+        embeddings(&normalise(&pooled)?.unsqueeze(1)?)
     }
 
     fn pixels(&self, pictures: &[Picture]) -> Result<Tensor> {
@@ -177,7 +183,7 @@ fn embeddings(rows: &Tensor) -> Result<Vec<Embedding>> {
 /// A picture tower alone, for computing features without a head.
 pub fn load_vision(config: &RetConfig, path: &Path, device: &Device) -> Result<VisionBackbone> {
     let weights = Weights::load(path, device)?;
-    let tower = VisionBackbone::load(&config.vision, &weights)?;
-    weights.finish(efficientnet::KNOWN_UNUSED)?;
+    let tower = VisionBackbone::load(&config.vision, &weights, config.global_injection)?;
+    weights.finish(config.vision.known_unused())?;
     Ok(tower)
 }

@@ -37,9 +37,30 @@ pub enum RetrieverError {
     /// The map of tensor names that the architecture description names.
     #[error(transparent)]
     NameMap(#[from] ModelsError),
+    /// A pooled vector is used that is not there.
+    #[error(
+        "there is no pooled vector: the tower's weights have no pooler, or none was asked for; use a checkpoint that has one"
+    )]
+    NoPooler,
     /// A picture cannot be used.
     #[error(transparent)]
     Picture(#[from] PictureError),
+    /// A picture would become larger than is sensible, or has no pixels.
+    #[error(
+        "a picture of {width} x {height} pixels would become {out_width} x {out_height} pixels, expected 1 to {longest} a side; give the image processor a crop_size or a fixed size"
+    )]
+    Pixels {
+        /// Width of the picture.
+        width: u32,
+        /// Height of the picture.
+        height: u32,
+        /// Width of what it would become.
+        out_width: u64,
+        /// Height of what it would become.
+        out_height: u64,
+        /// Longest side allowed.
+        longest: usize,
+    },
     /// Text cannot be tokenised.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

@@ -33,6 +33,17 @@ impl Linear {
         Ok(Self { weight: w.get("weight", (output, input))?, bias: None })
     }
 
+    /// Query, key and value of torch's `MultiheadAttention`, whose weights are stacked: `in_proj_weight` `[3 dim, dim]`
+    /// and `in_proj_bias` `[3 dim]`.
+    pub fn load_stacked(w: &Weights, dim: usize) -> Result<[Self; 3]> {
+        let weight = w.get("in_proj_weight", (3 * dim, dim))?;
+        let bias = w.get("in_proj_bias", 3 * dim)?;
+        let part = |i| -> Result<Self> {
+            Ok(Self { weight: weight.narrow(0, i * dim, dim)?, bias: Some(bias.narrow(0, i * dim, dim)?) })
+        };
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
     /// The weight, `[out, in]`.
     pub fn weight(&self) -> &Tensor {
         &self.weight
@@ -56,6 +67,7 @@ impl Linear {
             Some(bias) if plain(&[&out, bias]) => match act {
                 Activation::Gelu => out.inplace_op2(bias, &AddBias(math::gelu))?,
                 Activation::QuickGelu => out.inplace_op2(bias, &AddBias(math::quick_gelu))?,
+                Activation::GeluPytorchTanh => out.inplace_op2(bias, &AddBias(math::gelu_tanh))?,
             },
             Some(bias) => return act.forward(&out.broadcast_add(bias)?),
             None => return act.forward(&out),
@@ -112,20 +124,51 @@ impl LayerNorm {
         self.standardise(xs)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
     }
 
-    /// The part before scale and shift: zero mean, unit variance.
+    /// The part before scale and shift: zero mean, unit variance, computed in f32.
     pub fn standardise(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        xs.contiguous()?.apply_op1(Standardise { eps: self.eps })
+        let wide = xs.to_dtype(DType::F32)?.contiguous()?;
+        let out = if wide.device().is_cpu() {
+            wide.apply_op1(Standardise { eps: self.eps })?
+        } else {
+            standardise(&wide, self.eps)?
+        };
+        out.to_dtype(xs.dtype())
     }
 }
 
+/// What [`Standardise`] does on the CPU, of operations that every device has.
+fn standardise(xs: &Tensor, eps: f64) -> candle_core::Result<Tensor> {
+    let centred = xs.broadcast_sub(&xs.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    centred.broadcast_div(&(variance + eps)?.sqrt()?)
+}
+
 /// Activation of a feed-forward part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// Exact, by the error function.
     Gelu,
     /// OpenAI CLIP's `x sigmoid(1.702 x)`.
     QuickGelu,
+    /// GELU's approximation by the hyperbolic tangent.
+    GeluPytorchTanh,
+}
+
+impl Activation {
+    /// The names that [`Activation::named`] knows.
+    pub const NAMES: &str = "gelu, quick_gelu or gelu_pytorch_tanh";
+
+    /// The activation that Hugging Face's `config.json` calls so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "gelu" => Some(Self::Gelu),
+            "quick_gelu" => Some(Self::QuickGelu),
+            "gelu_pytorch_tanh" | "gelu_new" => Some(Self::GeluPytorchTanh),
+            _ => None,
+        }
+    }
 }
 
 impl Activation {
@@ -134,6 +177,7 @@ impl Activation {
         match self {
             Self::Gelu => xs.gelu_erf(),
             Self::QuickGelu => xs * candle_nn::ops::sigmoid(&(xs * 1.702)?)?,
+            Self::GeluPytorchTanh => xs.gelu(),
         }
     }
 }
@@ -164,7 +208,7 @@ pub fn attention(
     let (q, k, v) = (split(&(q * scale)?)?, split(k)?, split(v)?);
     let scores = q.matmul(&k.t()?)?; // [B, heads, n, N]
     let scores = match bias {
-        Some(bias) => scores.broadcast_add(bias)?,
+        Some(bias) => scores.broadcast_add(&bias.to_dtype(scores.dtype())?)?,
         None => scores,
     };
     let out = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&v)?;
@@ -193,7 +237,7 @@ fn attend(
 
 /// Scores' bias that shuts padding out: 0 where `mask [B, N]` is 1, a large negative number where it is 0.
 pub fn padding_bias(mask: &Tensor) -> candle_core::Result<Tensor> {
-    let mask = mask.to_dtype(candle_core::DType::F32)?;
+    let mask = mask.to_dtype(DType::F32)?;
     (mask - 1.0)? * 1e9 // [B, N]
 }
 
@@ -235,6 +279,7 @@ mod tests {
             both_ways("linear", &xs, |xs| linear.forward(xs));
             both_ways("gelu", &xs, |xs| linear.forward_act(xs, Activation::Gelu));
             both_ways("quick gelu", &xs, |xs| linear.forward_act(xs, Activation::QuickGelu));
+            both_ways("gelu by tanh", &xs, |xs| linear.forward_act(xs, Activation::GeluPytorchTanh));
             both_ways("residual", &xs, |xs| linear.forward_add(xs, &residual));
             let norm = LayerNorm { weight: random(&[input]), bias: random(&[input]), eps: 1e-5 };
             both_ways("norm", &xs, |xs| norm.forward(xs));
@@ -254,5 +299,13 @@ mod tests {
             both_ways("biased by query", &q, |q| attention(q, &k, &v, heads, Some(&causal)));
             both_ways("one bias for all", &q, |q| attention(q, &k, &v, heads, Some(&causal.narrow(0, 1, 1).unwrap())));
         }
+    }
+
+    #[test]
+    fn standardising_by_common_operations_is_what_the_kernel_does() {
+        let xs = Tensor::randn(3f32, 2.0, (2, 5, 24), &Device::Cpu).unwrap();
+        let kernel = xs.apply_op1(Standardise { eps: 1e-5 }).unwrap();
+        let far = (standardise(&xs, 1e-5).unwrap() - kernel).unwrap().abs().unwrap().max_all().unwrap();
+        assert!(far.to_scalar::<f32>().unwrap() < 1e-5);
     }
 }

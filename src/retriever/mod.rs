@@ -7,28 +7,35 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `picture`, `preprocess` | files to pictures, pictures to pixels, texts to tokens |
+//! | `picture`, `jpeg`, `preprocess` | files to pictures, pictures to pixels, texts to tokens |
 //! | `backbone` | the towers, one file per architecture |
 //! | `cell`, `model`, `config` | what stands above the towers |
 //! | `embedding` | unit vectors, and their scores: dot product or MaxSim |
-//! | `weights`, `layers`, `kernels` | strict loading, shared layers, and what is computed in them by hand |
+//! | `weights`, `shards`, `fields` | strict loading of tensors, their files, and of JSON |
+//! | `layers`, `kernels` | shared layers, and what is computed in them by hand |
+//! | `batches` | texts of like length share a batch |
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
 //! | `sentence` | sentence embeddings of a text tower alone |
 //! | `train` | how a head is trained |
 //! | `probe` | what its gates let through |
 
 pub mod backbone;
+pub mod batches;
 pub mod cell;
 #[cfg(test)]
 mod cell_tests;
 pub mod config;
+#[cfg(test)]
+mod config_tests;
 pub mod embedding;
 pub mod encoder;
 pub mod error;
+pub mod fields;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod golden_ret;
+mod jpeg;
 pub mod kernels;
 pub mod layers;
 pub mod model;
@@ -36,10 +43,13 @@ pub mod picture;
 pub mod preprocess;
 pub mod probe;
 pub mod sentence;
+pub mod shards;
 #[cfg(test)]
 mod tiny;
 pub mod train;
 pub mod weights;
+#[cfg(test)]
+mod weights_tests;
 pub mod worker;
 #[cfg(test)]
 mod worker_tests;

@@ -3,7 +3,7 @@
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::backbone::{LayerFeatures, TextBackbone, TextBatch, VisionBackbone};
+use super::backbone::{LayerFeatures, TextBackbone, TextBatch, VisionBackbone, Wanted};
 use super::cell::{Cell, StepTrace, Tokens};
 use super::config::RetConfig;
 use super::error::{Result, RetrieverError};
@@ -82,8 +82,8 @@ impl Head {
         watch: &mut dyn FnMut(&StepTrace),
     ) -> Result<Tensor> {
         let batch = match (text, vision) {
-            (Some(text), _) => text.features.pooled.dim(0)?,
-            (None, Some(vision)) => vision.pooled.dim(0)?,
+            (Some(text), _) => text.attention_mask.dim(0)?,
+            (None, Some(vision)) => vision.batch()?,
             (None, None) => return Err(RetrieverError::EmptyItem),
         };
         let (_, n, dim) = self.state.dims3()?;
@@ -108,10 +108,10 @@ impl Head {
         }
         if let Some((text_global, vision_global)) = &self.globals {
             if let Some(text) = text {
-                state = state.broadcast_add(&text_global.forward(&text.features.pooled)?.unsqueeze(1)?)?;
+                state = state.broadcast_add(&text_global.forward(text.features.pooled()?)?.unsqueeze(1)?)?;
             }
             if let Some(vision) = vision {
-                state = state.broadcast_add(&vision_global.forward(&vision.pooled)?.unsqueeze(1)?)?;
+                state = state.broadcast_add(&vision_global.forward(vision.pooled()?)?.unsqueeze(1)?)?;
             }
         }
         Ok(normalise(&self.proj.forward(&state)?)?) // [B, n, D]
@@ -173,8 +173,8 @@ impl Ret {
         };
         Ok(Self {
             config: config.clone(),
-            text: TextBackbone::load(&config.text, text)?,
-            vision: VisionBackbone::load(&config.vision, vision)?,
+            text: TextBackbone::load(&config.text, text, config.global_injection)?,
+            vision: VisionBackbone::load(&config.vision, vision, config.global_injection)?,
             head,
             document_head,
         })
@@ -189,14 +189,19 @@ impl Ret {
     /// Text tower alone.
     pub fn text_features(&self, batch: &TextBatch) -> Result<TextFeatures> {
         tracing::trace!(rows = batch.input_ids.dim(0)?, "text tower");
-        let features = self.text.forward(batch, &self.config.text_layers)?;
+        let features = self.text.forward(batch, &self.config.text_wanted())?;
         Ok(TextFeatures { features, attention_mask: batch.attention_mask.clone() })
     }
 
     /// Picture tower alone.
     pub fn vision_features(&self, pixels: &Tensor) -> Result<LayerFeatures> {
         tracing::trace!(rows = pixels.dim(0)?, "picture tower");
-        self.vision.forward(pixels, &self.config.vision_layers)
+        self.vision.forward(pixels, &self.config.vision_wanted())
+    }
+
+    /// Pooled vectors `[B, D]` of the picture tower alone.
+    pub fn vision_pooled(&self, pixels: &Tensor) -> Result<Tensor> {
+        Ok(self.vision.forward(pixels, &Wanted { layers: &[], pooled: true })?.pooled()?.clone())
     }
 
     /// Unit vectors `[len, n, D]` of a batch. Items are grouped by the modalities they have, so that no tower and no part
@@ -309,10 +314,9 @@ fn places(rows: Option<&Vec<usize>>, len: usize) -> Result<Vec<Option<usize>>> {
 impl LayerFeatures {
     /// The given rows of every tensor.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
-        let index = row_index(rows, self.pooled.device())?;
-        let layers =
-            self.layers.iter().map(|layer| layer.index_select(&index, 0)).collect::<candle_core::Result<_>>()?;
-        Ok(Self { layers, pooled: self.pooled.index_select(&index, 0)? })
+        let chosen = |tensor: &Tensor| tensor.index_select(&row_index(rows, tensor.device())?, 0);
+        let layers = self.layers.iter().map(chosen).collect::<candle_core::Result<_>>()?;
+        Ok(Self { layers, pooled: self.pooled.as_ref().map(chosen).transpose()? })
     }
 }
 
@@ -324,7 +328,7 @@ impl TextFeatures {
     }
 }
 
-fn row_index(rows: &[usize], device: &Device) -> Result<Tensor> {
+fn row_index(rows: &[usize], device: &Device) -> candle_core::Result<Tensor> {
     let rows: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
-    Ok(Tensor::new(rows, device)?.to_dtype(DType::U32)?)
+    Tensor::new(rows, device)?.to_dtype(DType::U32)
 }

@@ -1,9 +1,14 @@
 //! Pictures, decoded within bounds.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
+use image::{
+    DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Luma, LumaA, Rgb, RgbImage, Rgba,
+};
+
+use super::jpeg;
 
 /// Bounds of decoding, so that a hostile file costs an error and no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +65,8 @@ pub enum PictureError {
 }
 
 impl Picture {
-    /// Opens, bounds, decodes, turns upright by EXIF, and makes RGB of any colour type (alpha is dropped, as
-    /// Pillow's `convert("RGB")` does). Of an animation the first frame is taken.
+    /// Opens, bounds, decodes, turns upright by EXIF, and makes RGB of any colour type. Of an animation the first frame
+    /// is taken.
     ///
     /// # Errors
     /// See [`PictureError`]; each names the file.
@@ -81,7 +86,9 @@ impl Picture {
                 key: "retriever.max_picture_bytes",
             });
         }
-        let reader = ImageReader::open(path).map_err(open)?.with_guessed_format().map_err(open)?;
+        let bytes = std::fs::read(path).map_err(open)?;
+        let reader = ImageReader::new(Cursor::new(bytes.as_slice())).with_guessed_format().map_err(open)?;
+        let format = reader.format();
         let mut decoder = reader.into_decoder().map_err(|e| decode(e.to_string()))?;
         let (width, height) = decoder.dimensions();
         if u64::from(width) * u64::from(height) > limits.max_pixels {
@@ -96,7 +103,12 @@ impl Picture {
         bounds.max_alloc = Some(limits.max_pixels.saturating_mul(16));
         decoder.set_limits(bounds).map_err(|e| decode(e.to_string()))?;
         let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-        let mut pixels = DynamicImage::from_decoder(decoder).map_err(|e| decode(e.to_string()))?;
+        let pixels = if format == Some(ImageFormat::Jpeg) {
+            jpeg::decode(&bytes).map_err(decode)?
+        } else {
+            to_rgb(DynamicImage::from_decoder(decoder).map_err(|e| decode(e.to_string()))?)
+        };
+        let mut pixels = DynamicImage::ImageRgb8(pixels);
         pixels.apply_orientation(orientation);
         Ok(Self::from_rgb(pixels.into_rgb8()))
     }
@@ -112,6 +124,26 @@ impl Picture {
     pub fn rgb(&self) -> &RgbImage {
         &self.pixels
     }
+}
+
+/// RGB as Pillow's `convert("RGB")` makes it: alpha is dropped, grey is repeated. Of 16 bits in colour or with alpha the
+/// upper 8 are kept; those of plain grey are cut off at 255, so that most such pictures become white, as they do there.
+fn to_rgb(pixels: DynamicImage) -> RgbImage {
+    fn upper(value: u16) -> u8 {
+        (value >> 8) as u8
+    }
+    match pixels {
+        DynamicImage::ImageLuma16(grey) => map_rgb(&grey, |Luma([grey])| [(*grey).min(255) as u8; 3]),
+        DynamicImage::ImageLumaA16(grey) => map_rgb(&grey, |LumaA([grey, _])| [upper(*grey); 3]),
+        DynamicImage::ImageRgb16(rgb) => map_rgb(&rgb, |Rgb(rgb)| rgb.map(upper)),
+        DynamicImage::ImageRgba16(rgba) => map_rgb(&rgba, |Rgba([r, g, b, _])| [*r, *g, *b].map(upper)),
+        other => other.into_rgb8(),
+    }
+}
+
+fn map_rgb<P: image::Pixel>(pixels: &ImageBuffer<P, Vec<P::Subpixel>>, convert: impl Fn(&P) -> [u8; 3]) -> RgbImage {
+    let (width, height) = pixels.dimensions();
+    RgbImage::from_fn(width, height, |x, y| Rgb(convert(pixels.get_pixel(x, y))))
 }
 
 #[cfg(test)]

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 
+use super::backbone::Wanted;
 use super::backbone::bert::{self, Bert, BertConfig};
+use super::batches::in_batches;
 use super::error::{Result, RetrieverError};
+use super::fields::Fields;
 use super::model::normalise;
 use super::preprocess::TextProcessor;
 use super::weights::Weights;
@@ -31,13 +34,12 @@ impl SentenceEncoder {
     pub fn load(config: &Path, weights: &Path, tokenizer: &Path) -> Result<Self> {
         let read = |reason: String| RetrieverError::Read { path: config.to_owned(), reason };
         let text = fs_err::read_to_string(config).map_err(|e| read(e.to_string()))?;
-        let parsed: BertConfig = serde_json::from_str(&text).map_err(|e| read(e.to_string()))?;
-        if parsed.num_hidden_layers == 0 {
-            return Err(read("`num_hidden_layers` is 0, expected at least 1".into()));
-        }
+        let json = serde_json::from_str(&text).map_err(|e| read(e.to_string()))?;
+        let parsed =
+            Fields::top(&json).and_then(|fields| BertConfig::read(&fields)).map_err(|e| read(e.to_string()))?;
         let device = Device::Cpu;
         let weights = Weights::load(weights, &device)?;
-        let model = Bert::load(&parsed, &weights)?;
+        let model = Bert::load(&parsed, &weights, false)?;
         weights.finish(bert::KNOWN_UNUSED)?;
         let texts = TextProcessor::load(tokenizer, MAX_TOKENS.min(parsed.max_position_embeddings))?;
         Ok(Self { model, last: parsed.num_hidden_layers - 1, texts, device })
@@ -48,21 +50,17 @@ impl SentenceEncoder {
     /// # Errors
     /// The tokenizer's or the engine's.
     pub fn encode(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-        // Texts of like length share a batch, so that little is computed on padding.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|at| texts[*at].len());
-        let mut out = vec![Vec::new(); texts.len()];
-        for rows in order.chunks(BATCH) {
-            let part: Vec<&str> = rows.iter().map(|at| texts[*at].as_str()).collect();
-            let batch = self.texts.batch(&part, &self.device)?;
-            let features = self.model.forward(&batch.input_ids, None, &batch.attention_mask, &[self.last])?;
-            let mask = batch.attention_mask.to_dtype(DType::F32)?; // [B, N]
-            let sum = features.layers[0].broadcast_mul(&mask.unsqueeze(2)?)?.sum(1)?; // [B, D]
-            let mean = sum.broadcast_div(&mask.sum_keepdim(1)?)?;
-            for (at, vector) in rows.iter().zip(normalise(&mean)?.to_vec2::<f32>()?) {
-                out[*at] = vector;
-            }
-        }
-        Ok(out)
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        in_batches(texts, BATCH, |text| text.len(), |part| self.encode_batch(&part))
+    }
+
+    fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let batch = self.texts.batch(texts, &self.device)?;
+        let wanted = Wanted { layers: &[self.last], pooled: false };
+        let features = self.model.forward(&batch.input_ids, None, &batch.attention_mask, &wanted)?;
+        let mask = batch.attention_mask.to_dtype(DType::F32)?; // [B, N]
+        let sum = features.layers[0].broadcast_mul(&mask.unsqueeze(2)?)?.sum(1)?; // [B, D]
+        let mean = sum.broadcast_div(&mask.sum_keepdim(1)?)?;
+        Ok(normalise(&mean)?.to_vec2()?)
     }
 }

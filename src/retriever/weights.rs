@@ -1,4 +1,4 @@
-//! Strict weights: every tensor of a file is used, every expected tensor is there.
+//! Strict weights: every tensor of a checkpoint is used, every expected tensor is there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{DType, Device, Shape, Tensor};
 
 use super::error::{Result, RetrieverError};
+use super::shards::{self, Entry};
 use crate::models::names::{NameMap, Renamed};
 
-/// Named tensors of one or more files, and which of them a model has taken.
+/// Named tensors of a checkpoint, and which of them a model has taken.
 ///
 /// Loading a model takes its tensors with [`Weights::get`]; [`Weights::finish`] then reports everything that did not
 /// fit in one error, so that a foreign checkpoint is understood in one try.
@@ -22,7 +23,7 @@ pub struct Weights {
 #[derive(Debug)]
 struct Inner {
     origin: String,
-    tensors: HashMap<String, Tensor>,
+    tensors: BTreeMap<String, Stored>,
     device: Device,
     /// How the file calls the tensors, where that differs.
     map: Option<NameMap>,
@@ -36,52 +37,70 @@ impl Inner {
     }
 }
 
+#[derive(Debug)]
+enum Stored {
+    /// In a file, read when it is taken.
+    File(Entry),
+    /// In memory already.
+    Memory(Tensor),
+}
+
+impl Stored {
+    fn dims(&self) -> &[usize] {
+        match self {
+            Self::File(entry) => &entry.shape,
+            Self::Memory(tensor) => tensor.dims(),
+        }
+    }
+
+    /// Part `at` of `parts` equal ones of its rows; there is one part of anything, and else as many as divide the rows.
+    fn rows(&self, at: usize, parts: usize) -> candle_core::Result<Self> {
+        Ok(match self {
+            Self::File(entry) => Self::File(entry.rows(at, parts)),
+            Self::Memory(tensor) if parts == 1 => Self::Memory(tensor.clone()),
+            Self::Memory(tensor) => {
+                let rows = tensor.dim(0)? / parts;
+                Self::Memory(tensor.narrow(0, at * rows, rows)?.contiguous()?)
+            }
+        })
+    }
+}
+
 #[derive(Debug, Default)]
 struct Ledger {
     used: BTreeSet<String>,
     missing: BTreeMap<String, Shape>,
-    misshaped: BTreeSet<String>,
+    /// Why tensors that are there do not fit, and which.
+    unfit: BTreeMap<&'static str, BTreeSet<String>>,
+}
+
+/// What a name leads to.
+enum Found {
+    Fits(Tensor),
+    Missing,
+    /// Why it does not fit, and the name with what was found and expected.
+    Unfit(&'static str, String),
 }
 
 impl Weights {
-    /// Reads a safetensors file into f32 on `device`.
+    /// Opens a safetensors file, or the shards that a `model.safetensors.index.json` names. Floating-point tensors
+    /// arrive on `device`, as f32 unless they are of half precision and the device computes in it; what no model takes is
+    /// never read.
     ///
     /// # Errors
-    /// An unreadable or damaged file, or a tensor with a value that is not finite.
+    /// A missing, unreadable or damaged file.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
-        let bytes = fs_err::read(path).map_err(|e| read(e.to_string()))?;
-        let raw = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| {
-            read(format!("not a whole safetensors file ({e}); fetch it again with `cicerone models pull`"))
-        })?;
-        drop(bytes);
-        let mut tensors = HashMap::with_capacity(raw.len());
-        let mut not_finite = Vec::new();
-        for (name, tensor) in raw {
-            let tensor = if matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F64) {
-                tensor.to_dtype(DType::F32)?
-            } else {
-                tensor
-            };
-            // A sum is finite only if every part is (or overflows, which weights never do).
-            if tensor.dtype() == DType::F32 && !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                not_finite.push(name.clone());
-            }
-            tensors.insert(name, tensor.to_device(device)?);
-        }
-        if !not_finite.is_empty() {
-            not_finite.sort();
-            return Err(RetrieverError::Weights {
-                origin: path.display().to_string(),
-                details: format!("values that are not finite in {}", not_finite.join(", ")),
-            });
-        }
-        Ok(Self::from_tensors(path.display().to_string(), tensors, device))
+        let entries = shards::open(path)?.into_iter().map(|(name, entry)| (name, Stored::File(entry)));
+        Ok(Self::new(path.display().to_string(), entries.collect(), device))
     }
 
-    /// Takes tensors that are in memory, such as trainable variables. `origin` is named in errors.
+    /// Takes tensors that are in memory, such as trainable variables, as they are. `origin` is named in errors.
     #[must_use]
     pub fn from_tensors(origin: String, tensors: HashMap<String, Tensor>, device: &Device) -> Self {
+        Self::new(origin, tensors.into_iter().map(|(name, tensor)| (name, Stored::Memory(tensor))).collect(), device)
+    }
+
+    fn new(origin: String, tensors: BTreeMap<String, Stored>, device: &Device) -> Self {
         let inner = Inner { origin, tensors, device: device.clone(), map: None, ledger: Mutex::default() };
         Self { inner: Arc::new(inner), prefix: String::new() }
     }
@@ -92,27 +111,22 @@ impl Weights {
     /// # Errors
     /// [`RetrieverError::Weights`]: rows that cannot be cut as the map says, or two tensors of one name.
     pub fn renamed(&self, map: &NameMap) -> Result<Self> {
-        let mut tensors = HashMap::with_capacity(self.inner.tensors.len());
+        let mut tensors = BTreeMap::new();
         let mut problems = BTreeSet::new();
-        for (name, tensor) in &self.inner.tensors {
+        for (name, stored) in &self.inner.tensors {
             let names = match map.apply(name) {
                 Renamed::LeftOut => continue,
                 Renamed::Unknown => vec![name.clone()],
                 Renamed::To(one) => vec![one],
                 Renamed::Rows(parts) => parts,
             };
-            let (rows, parts) = (tensor.dims().first().copied(), names.len());
-            let rows = rows.filter(|rows| rows.is_multiple_of(parts));
-            if parts > 1 && rows.is_none() {
-                problems.insert(format!("{name} {:?}: its rows cannot be cut into {parts}", tensor.dims()));
+            let parts = names.len();
+            if parts > 1 && !stored.dims().first().is_some_and(|rows| rows.is_multiple_of(parts)) {
+                problems.insert(format!("{name} {:?}: its rows cannot be cut into {parts}", stored.dims()));
                 continue;
             }
             for (at, to) in names.into_iter().enumerate() {
-                let part = match rows {
-                    Some(rows) if parts > 1 => tensor.narrow(0, at * rows / parts, rows / parts)?.contiguous()?,
-                    _ => tensor.clone(),
-                };
-                if tensors.insert(to.clone(), part).is_some() {
+                if tensors.insert(to.clone(), stored.rows(at, parts)?).is_some() {
                     problems.insert(format!("two tensors become {to}"));
                 }
             }
@@ -133,6 +147,15 @@ impl Weights {
         Self { inner: Arc::clone(&self.inner), prefix: self.full(&name.to_string()) }
     }
 
+    /// The part below `name` if any tensor is there, and the same part otherwise: some checkpoints keep a model below
+    /// a larger one's name.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        let start = format!("{}.", self.full(name));
+        let first = self.inner.tensors.range(start.clone()..).next();
+        if first.is_some_and(|(found, _)| found.starts_with(&start)) { self.pp(name) } else { self.clone() }
+    }
+
     fn full(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
     }
@@ -143,31 +166,50 @@ impl Weights {
         self.inner.tensors.contains_key(&self.full(name))
     }
 
-    /// Takes a tensor of a given shape. One that is missing or of another shape is noted for [`Weights::finish`] and
-    /// stands in as zeros until then.
+    /// Takes a tensor of a given shape. One that is missing, of another shape or type, or holds a value that is no
+    /// number is noted for [`Weights::finish`] and stands in as zeros until then.
     ///
     /// # Errors
     /// Only if the device cannot allocate.
     pub fn get(&self, name: &str, shape: impl Into<Shape>) -> Result<Tensor> {
         let name = self.full(name);
         let shape = shape.into();
+        let found = self.find(&name, &shape)?;
         let mut ledger = self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tensor) = self.inner.tensors.get(&name) {
-            ledger.used.insert(name.clone());
-            if tensor.shape() == &shape {
-                return Ok(tensor.clone());
-            }
-            let mut told = self.inner.in_file(&name);
-            if told != name {
-                told.push_str(&format!(" (read as {name})"));
-            }
-            ledger.misshaped.insert(format!("{told} {:?}, expected {:?}", tensor.dims(), shape.dims()));
-        } else {
-            ledger.missing.insert(name, shape.clone());
+        ledger.used.insert(name.clone());
+        match found {
+            Found::Fits(tensor) => return Ok(tensor),
+            Found::Missing => drop(ledger.missing.insert(name, shape.clone())),
+            Found::Unfit(why, what) => drop(ledger.unfit.entry(why).or_default().insert(what)),
         }
         // An absurd configuration must end in the message, not in an allocation.
         let stand_in = Tensor::zeros((), DType::F32, &self.inner.device)?;
         Ok(stand_in.broadcast_as(shape)?)
+    }
+
+    fn find(&self, name: &str, shape: &Shape) -> Result<Found> {
+        let Some(stored) = self.inner.tensors.get(name) else { return Ok(Found::Missing) };
+        let told = || match self.inner.in_file(name) {
+            own if own == name => own,
+            own => format!("{own} (read as {name})"),
+        };
+        let dims = stored.dims();
+        if dims != shape.dims() {
+            return Ok(Found::Unfit("of another shape", format!("{} {dims:?}, expected {:?}", told(), shape.dims())));
+        }
+        let entry = match stored {
+            Stored::File(entry) => entry,
+            Stored::Memory(tensor) => return Ok(Found::Fits(tensor.clone())),
+        };
+        let Some(dtype) = entry.dtype.and_then(|dtype| kept(dtype, &self.inner.device)) else {
+            return Ok(Found::Unfit("not of a floating-point type", told()));
+        };
+        let tensor = entry.read()?.to_dtype(DType::F32)?;
+        // A sum is finite only if every part is (or overflows, which weights never do).
+        if !tensor.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            return Ok(Found::Unfit("with values that are not finite", told()));
+        }
+        Ok(Found::Fits(tensor.to_dtype(dtype)?.to_device(&self.inner.device)?))
     }
 
     /// Names and shapes that were asked for and are not there: what a new model needs to be initialised.
@@ -176,31 +218,53 @@ impl Weights {
         self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner).missing.clone()
     }
 
-    /// Ends loading: anything missing, mis-shaped or left over is one error that lists the names.
+    /// Ends loading: anything missing, unfit or left over is one error that lists the names.
+    ///
+    /// `known_unused` are names, or their ends after a dot, of tensors that may be there and are not read; `x.*` is
+    /// everything below `x`.
     ///
     /// # Errors
     /// [`RetrieverError::Weights`].
     pub fn finish(&self, known_unused: &[&str]) -> Result<()> {
         let ledger = self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let unused: BTreeSet<_> = self
+        let unused = self
             .inner
             .tensors
             .keys()
             .filter(|name| !ledger.used.contains(*name))
-            .filter(|name| !known_unused.iter().any(|known| name.ends_with(known)))
+            .filter(|name| !known_unused.iter().any(|known| is_known(name, known)))
             .map(|name| self.inner.in_file(name))
             .collect();
-        let mut details = Vec::new();
         let missing = ledger.missing.keys().map(|name| self.inner.in_file(name)).collect();
-        for (what, names) in [("missing", &missing), ("of another shape", &ledger.misshaped), ("not used", &unused)] {
-            if !names.is_empty() {
-                let listed: Vec<_> = names.iter().map(String::as_str).collect();
-                details.push(format!("{what}: {}", listed.join(", ")));
-            }
-        }
+        let unfit = ledger.unfit.iter().map(|(why, names)| (*why, names));
+        let details: Vec<_> = [("missing", &missing)]
+            .into_iter()
+            .chain(unfit)
+            .chain([("not used", &unused)])
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| format!("{what}: {}", names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")))
+            .collect();
         if details.is_empty() {
             return Ok(());
         }
         Err(RetrieverError::Weights { origin: self.inner.origin.clone(), details: details.join("; ") })
+    }
+}
+
+/// The type in which weights of a file's type are held: half precision where the device computes in it, and single
+/// precision on the CPU, which does not. `None` for what is no floating-point number.
+fn kept(dtype: DType, device: &Device) -> Option<DType> {
+    match dtype {
+        DType::F32 | DType::F64 => Some(DType::F32),
+        DType::F16 | DType::BF16 if device.is_cpu() => Some(DType::F32),
+        DType::F16 | DType::BF16 => Some(dtype),
+        _ => None,
+    }
+}
+
+fn is_known(name: &str, known: &str) -> bool {
+    match known.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
     }
 }

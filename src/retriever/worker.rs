@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use super::Item;
+use super::batches::in_batches;
 use super::embedding::Embedding;
 use super::encoder::{Encoder, RetrieverFiles};
 use super::error::{Result, RetrieverError};
@@ -76,7 +77,7 @@ impl Retriever {
     /// # Errors
     /// See [`Encoder::encode`].
     pub fn encode_documents(&self, items: Vec<Item>) -> Embeddings {
-        self.in_batches(items, |items, reply| Command::Encode(Side::Document, items, reply))
+        self.encode(Side::Document, items)
     }
 
     /// Queries to embeddings, the instruction before their texts. Blocks; any number of items.
@@ -87,7 +88,7 @@ impl Retriever {
         for item in &mut items {
             item.text = item.text.take().map(|text| query_text(&self.facts.instruction, &text));
         }
-        self.in_batches(items, |items, reply| Command::Encode(Side::Query, items, reply))
+        self.encode(Side::Query, items)
     }
 
     /// One query.
@@ -104,19 +105,18 @@ impl Retriever {
     /// # Errors
     /// See [`Encoder::encode_pooled`].
     pub fn encode_pooled(&self, pictures: Vec<Picture>) -> Embeddings {
-        self.in_batches(pictures, Command::Pooled)
+        in_batches(pictures, self.facts.max_batch, |_| 0, |part| self.ask(|reply| Command::Pooled(part, reply)))
     }
 
-    fn in_batches<T>(&self, mut rest: Vec<T>, command: fn(Vec<T>, SyncSender<Embeddings>) -> Command) -> Embeddings {
-        let mut out = Vec::with_capacity(rest.len());
-        while !rest.is_empty() {
-            let tail = rest.split_off(rest.len().min(self.facts.max_batch));
-            let (reply, answer) = sync_channel(1);
-            self.commands.send(command(rest, reply)).map_err(|_| RetrieverError::Stopped)?;
-            out.extend(answer.recv().map_err(|_| RetrieverError::Stopped)??);
-            rest = tail;
-        }
-        Ok(out)
+    fn encode(&self, side: Side, items: Vec<Item>) -> Embeddings {
+        let length = |item: &Item| item.text.as_ref().map_or(0, String::len);
+        in_batches(items, self.facts.max_batch, length, |part| self.ask(|reply| Command::Encode(side, part, reply)))
+    }
+
+    fn ask(&self, command: impl FnOnce(SyncSender<Embeddings>) -> Command) -> Embeddings {
+        let (reply, answer) = sync_channel(1);
+        self.commands.send(command(reply)).map_err(|_| RetrieverError::Stopped)?;
+        answer.recv().map_err(|_| RetrieverError::Stopped)?
     }
 }
 

@@ -1,15 +1,17 @@
-//! BERT (arXiv 1810.04805) as in Hugging Face `BertModel`: MiniLM, ColBERT's body, BEM.
+//! BERT (arXiv 1810.04805) as in Hugging Face `BertModel`: MiniLM, ColBERTv2's body, BEM.
 
 use candle_core::{IndexOp, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::LayerFeatures;
-use crate::retriever::error::Result;
+use super::transformer::walk;
+use super::{LayerFeatures, Wanted, config};
+use crate::retriever::error::{Result, RetrieverError};
+use crate::retriever::fields::{self, Fields};
 use crate::retriever::layers::{Activation, LayerNorm, Linear, attention, padding_bias};
 use crate::retriever::weights::Weights;
 
 /// Fields of `config.json` that decide the computation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BertConfig {
     /// Size of the vocabulary.
     pub vocab_size: usize,
@@ -24,28 +26,39 @@ pub struct BertConfig {
     /// Longest input.
     pub max_position_embeddings: usize,
     /// Number of segment types: 2 as published, 3 in BEM.
-    #[serde(default = "two")]
     pub type_vocab_size: usize,
     /// Activation of the feed-forward part.
-    #[serde(default = "gelu")]
     pub hidden_act: Activation,
     /// Added to the variance in every LayerNorm.
-    #[serde(default = "bert_eps")]
     pub layer_norm_eps: f64,
 }
 
-fn two() -> usize {
-    2
-}
-fn gelu() -> Activation {
-    Activation::Gelu
-}
-fn bert_eps() -> f64 {
-    1e-12
+impl BertConfig {
+    /// Reads a file's keys; those that are missing get the defaults of `transformers`.
+    ///
+    /// # Errors
+    /// Names the key that does not fit.
+    pub fn read(fields: &Fields) -> fields::Result<Self> {
+        fields.only("position_embedding_type", &"absolute".into())?;
+        fields.only("is_decoder", &false.into())?;
+        let hidden_size = config::size(fields, "hidden_size", 768)?;
+        Ok(Self {
+            vocab_size: config::size(fields, "vocab_size", 30_522)?,
+            hidden_size,
+            num_hidden_layers: config::blocks(fields, 12)?,
+            num_attention_heads: config::heads(fields, 12, hidden_size)?,
+            intermediate_size: config::size(fields, "intermediate_size", 3072)?,
+            max_position_embeddings: config::size(fields, "max_position_embeddings", 512)?,
+            type_vocab_size: config::size(fields, "type_vocab_size", 2)?,
+            hidden_act: config::activation(fields, Activation::Gelu)?,
+            layer_norm_eps: config::eps(fields, 1e-12)?,
+        })
+    }
 }
 
-/// Tensor of published checkpoints that holds 0, 1, 2, … and is not read.
-pub const KNOWN_UNUSED: &[&str] = &["embeddings.position_ids"];
+/// What published checkpoints hold beside the model: the numbers 0, 1, 2, …, ColBERT's projection of its token vectors
+/// (arXiv 2112.01488), and the heads of BERT's own training.
+pub const KNOWN_UNUSED: &[&str] = &["embeddings.position_ids", "linear.weight", "cls.*"];
 
 /// The model: embeddings, blocks, pooler.
 #[derive(Debug)]
@@ -55,7 +68,7 @@ pub struct Bert {
     types: Tensor,
     norm: LayerNorm,
     blocks: Vec<Block>,
-    pooler: Linear,
+    pooler: Option<Linear>,
 }
 
 #[derive(Debug)]
@@ -100,8 +113,10 @@ impl Block {
 }
 
 impl Bert {
-    /// Takes the tensors of a `BertModel` below `w`'s prefix.
-    pub fn load(c: &BertConfig, w: &Weights) -> Result<Self> {
+    /// Takes the tensors of a `BertModel` below `w`'s prefix, or below `bert` there, where larger models keep it. A
+    /// checkpoint without pooler is whole unless `pooled` says that its output will be wanted.
+    pub fn load(c: &BertConfig, w: &Weights, pooled: bool) -> Result<Self> {
+        let w = w.below("bert");
         let e = w.pp("embeddings");
         let d = c.hidden_size;
         let blocks = (0..c.num_hidden_layers).map(|i| Block::load(c, &w.pp(format!("encoder.layer.{i}"))));
@@ -111,7 +126,11 @@ impl Bert {
             types: e.get("token_type_embeddings.weight", (c.type_vocab_size, d))?,
             norm: LayerNorm::load(&e.pp("LayerNorm"), d, c.layer_norm_eps)?,
             blocks: blocks.collect::<Result<_>>()?,
-            pooler: Linear::load(&w.pp("pooler.dense"), d, d)?,
+            pooler: if pooled || w.has("pooler.dense.weight") {
+                Some(Linear::load(&w.pp("pooler.dense"), d, d)?)
+            } else {
+                None
+            },
         })
     }
 
@@ -134,18 +153,17 @@ impl Bert {
         input_ids: &Tensor,
         token_types: Option<&Tensor>,
         attention_mask: &Tensor,
-        layers: &[usize],
+        wanted: &Wanted,
     ) -> Result<LayerFeatures> {
-        let mut xs = self.embed(input_ids, token_types)?;
+        let xs = self.embed(input_ids, token_types)?;
         let bias = padding_bias(attention_mask)?.unsqueeze(1)?.unsqueeze(1)?; // [B, 1, 1, N]
-        let mut sampled = Vec::with_capacity(layers.len());
-        for (index, block) in self.blocks.iter().enumerate() {
-            xs = block.forward(&xs, &bias)?;
-            if layers.contains(&index) {
-                sampled.push(xs.clone());
-            }
-        }
-        let pooled = self.pooler.forward(&xs.i((.., 0))?)?.tanh()?;
-        Ok(LayerFeatures { layers: sampled, pooled })
+        let (layers, last) = walk(&self.blocks, xs, wanted, |block, xs| block.forward(xs, &bias))?;
+        let pooled = if wanted.pooled {
+            let pooler = self.pooler.as_ref().ok_or(RetrieverError::NoPooler)?;
+            Some(pooler.forward(&last.i((.., 0))?)?.tanh()?)
+        } else {
+            None
+        };
+        Ok(LayerFeatures { layers, pooled })
     }
 }

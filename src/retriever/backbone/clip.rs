@@ -1,17 +1,34 @@
 //! CLIP's two towers (arXiv 2103.00020) as in Hugging Face `CLIPTextModel` and `CLIPVisionModel`, OpenAI's and LAION's.
 
 use candle_core::{DType, IndexOp, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::LayerFeatures;
+use super::transformer::{Block, BlockNames, BlockShape, walk};
+use super::{LayerFeatures, Wanted, config};
 use crate::retriever::error::Result;
-use crate::retriever::layers::{Activation, LayerNorm, Linear, attention, padding_bias};
+use crate::retriever::fields::{self, Fields};
+use crate::retriever::layers::{Activation, LayerNorm, padding_bias};
 use crate::retriever::weights::Weights;
 
-const EPS: f64 = 1e-5;
+/// What published checkpoints hold beside the text tower: the picture's, and what joins the two.
+pub const TEXT_KNOWN_UNUSED: &[&str] =
+    &["embeddings.position_ids", "vision_model.*", "text_projection.weight", "visual_projection.weight", "logit_scale"];
+
+/// What published checkpoints hold beside the picture tower.
+pub const VISION_KNOWN_UNUSED: &[&str] =
+    &["embeddings.position_ids", "text_model.*", "text_projection.weight", "visual_projection.weight", "logit_scale"];
+
+/// Names of a block's tensors; SigLIP's are the same.
+pub(super) const NAMES: BlockNames = BlockNames {
+    norm1: "layer_norm1",
+    qkv: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    out: "self_attn.out_proj",
+    norm2: "layer_norm2",
+    scales: None,
+};
 
 /// Fields of `text_config` that decide the computation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClipTextConfig {
     /// Size of the vocabulary.
     pub vocab_size: usize,
@@ -27,12 +44,46 @@ pub struct ClipTextConfig {
     pub max_position_embeddings: usize,
     /// `quick_gelu` (OpenAI) or `gelu` (LAION).
     pub hidden_act: Activation,
+    /// Added to the variance in every LayerNorm.
+    pub layer_norm_eps: f64,
     /// Token whose state is pooled; 2 is the historic value that means "the largest id".
     pub eos_token_id: u32,
 }
 
+impl ClipTextConfig {
+    /// Reads a file's keys; those that are missing get the defaults of `transformers`.
+    ///
+    /// # Errors
+    /// Names the key that does not fit.
+    pub fn read(fields: &Fields) -> fields::Result<Self> {
+        let hidden_size = config::size(fields, "hidden_size", 512)?;
+        Ok(Self {
+            vocab_size: config::size(fields, "vocab_size", 49_408)?,
+            hidden_size,
+            intermediate_size: config::size(fields, "intermediate_size", 2048)?,
+            num_hidden_layers: config::blocks(fields, 12)?,
+            num_attention_heads: config::heads(fields, 8, hidden_size)?,
+            max_position_embeddings: config::size(fields, "max_position_embeddings", 77)?,
+            hidden_act: config::activation(fields, Activation::QuickGelu)?,
+            layer_norm_eps: config::eps(fields, 1e-5)?,
+            eos_token_id: fields.count("eos_token_id", Some(49_407), 0..=u32::MAX as usize)? as u32,
+        })
+    }
+
+    fn block(&self) -> BlockShape {
+        BlockShape {
+            dim: self.hidden_size,
+            inner: self.intermediate_size,
+            heads: self.num_attention_heads,
+            act: self.hidden_act,
+            eps: self.layer_norm_eps,
+            qkv_bias: true,
+        }
+    }
+}
+
 /// Fields of `vision_config` that decide the computation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClipVisionConfig {
     /// Width of every block.
     pub hidden_size: usize,
@@ -48,45 +99,39 @@ pub struct ClipVisionConfig {
     pub patch_size: usize,
     /// `quick_gelu` (OpenAI) or `gelu` (LAION).
     pub hidden_act: Activation,
+    /// Added to the variance in every LayerNorm.
+    pub layer_norm_eps: f64,
 }
 
-#[derive(Debug)]
-struct Block {
-    norm1: LayerNorm,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    out: Linear,
-    norm2: LayerNorm,
-    fc1: Linear,
-    fc2: Linear,
-    heads: usize,
-    act: Activation,
-}
-
-impl Block {
-    fn load(dim: usize, inner: usize, heads: usize, act: Activation, w: &Weights) -> Result<Self> {
-        let a = w.pp("self_attn");
+impl ClipVisionConfig {
+    /// Reads a file's keys; those that are missing get the defaults of `transformers`.
+    ///
+    /// # Errors
+    /// Names the key that does not fit.
+    pub fn read(fields: &Fields) -> fields::Result<Self> {
+        let hidden_size = config::size(fields, "hidden_size", 768)?;
+        let (image_size, patch_size) = config::picture_and_patch(fields, 32)?;
         Ok(Self {
-            norm1: LayerNorm::load(&w.pp("layer_norm1"), dim, EPS)?,
-            query: Linear::load(&a.pp("q_proj"), dim, dim)?,
-            key: Linear::load(&a.pp("k_proj"), dim, dim)?,
-            value: Linear::load(&a.pp("v_proj"), dim, dim)?,
-            out: Linear::load(&a.pp("out_proj"), dim, dim)?,
-            norm2: LayerNorm::load(&w.pp("layer_norm2"), dim, EPS)?,
-            fc1: Linear::load(&w.pp("mlp.fc1"), dim, inner)?,
-            fc2: Linear::load(&w.pp("mlp.fc2"), inner, dim)?,
-            heads,
-            act,
+            hidden_size,
+            intermediate_size: config::size(fields, "intermediate_size", 3072)?,
+            num_hidden_layers: config::blocks(fields, 12)?,
+            num_attention_heads: config::heads(fields, 12, hidden_size)?,
+            image_size,
+            patch_size,
+            hidden_act: config::activation(fields, Activation::QuickGelu)?,
+            layer_norm_eps: config::eps(fields, 1e-5)?,
         })
     }
 
-    fn forward(&self, xs: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let normed = self.norm1.forward(xs)?;
-        let (q, k, v) = (self.query.forward(&normed)?, self.key.forward(&normed)?, self.value.forward(&normed)?);
-        let xs = self.out.forward_add(&attention(&q, &k, &v, self.heads, bias)?, xs)?;
-        let inner = self.fc1.forward_act(&self.norm2.forward(&xs)?, self.act)?;
-        Ok(self.fc2.forward_add(&inner, &xs)?)
+    fn block(&self) -> BlockShape {
+        BlockShape {
+            dim: self.hidden_size,
+            inner: self.intermediate_size,
+            heads: self.num_attention_heads,
+            act: self.hidden_act,
+            eps: self.layer_norm_eps,
+            qkv_bias: true,
+        }
     }
 }
 
@@ -106,47 +151,48 @@ impl ClipText {
         let w = w.pp("text_model");
         let e = w.pp("embeddings");
         let d = c.hidden_size;
-        let block = |i| {
-            let w = w.pp(format!("encoder.layers.{i}"));
-            Block::load(d, c.intermediate_size, c.num_attention_heads, c.hidden_act, &w)
-        };
+        let block = |i| Block::load(&c.block(), &NAMES, &w.pp(format!("encoder.layers.{i}")));
         Ok(Self {
             tokens: e.get("token_embedding.weight", (c.vocab_size, d))?,
             positions: e.get("position_embedding.weight", (c.max_position_embeddings, d))?,
             blocks: (0..c.num_hidden_layers).map(block).collect::<Result<_>>()?,
-            final_norm: LayerNorm::load(&w.pp("final_layer_norm"), d, EPS)?,
+            final_norm: LayerNorm::load(&w.pp("final_layer_norm"), d, c.layer_norm_eps)?,
             eos: c.eos_token_id,
         })
     }
 
-    /// `input_ids`, `attention_mask`: `[B, N]`. `pooled` is `final_layer_norm(last)` at the end-of-text token.
-    pub fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor, layers: &[usize]) -> Result<LayerFeatures> {
+    /// Output of the embedding layer, `[B, N, D]`.
+    pub fn embed(&self, input_ids: &Tensor) -> Result<Tensor> {
         let (b, n) = input_ids.dims2()?;
         let xs = self.tokens.index_select(&input_ids.flatten_all()?, 0)?.reshape((b, n, ()))?;
-        let mut xs = xs.broadcast_add(&self.positions.narrow(0, 0, n)?)?;
+        Ok(xs.broadcast_add(&self.positions.narrow(0, 0, n)?)?)
+    }
+
+    /// `input_ids`, `attention_mask`: `[B, N]`. `pooled` is `final_layer_norm(last)` at the end-of-text token.
+    pub fn forward(&self, input_ids: &Tensor, attention_mask: &Tensor, wanted: &Wanted) -> Result<LayerFeatures> {
+        let (_, n) = input_ids.dims2()?;
+        let xs = self.embed(input_ids)?;
         let causal: Vec<f32> = (0..n * n).map(|i| if i % n > i / n { -1e9 } else { 0.0 }).collect();
         let causal = Tensor::from_vec(causal, (1, 1, n, n), xs.device())?;
         let bias = padding_bias(attention_mask)?.unsqueeze(1)?.unsqueeze(1)?.broadcast_add(&causal)?; // [B, 1, N, N]
-        let mut sampled = Vec::with_capacity(layers.len());
-        for (index, block) in self.blocks.iter().enumerate() {
-            xs = block.forward(&xs, Some(&bias))?;
-            if layers.contains(&index) {
-                sampled.push(xs.clone());
-            }
-        }
-        let last = self.final_norm.forward(&xs)?;
-        let mut pooled = Vec::with_capacity(b);
-        for (row, ids) in input_ids.to_dtype(DType::U32)?.to_vec2::<u32>()?.iter().enumerate() {
-            let end = if self.eos == 2 {
-                let largest = ids.iter().max().copied().unwrap_or(0);
-                ids.iter().position(|id| *id == largest)
-            } else {
-                ids.iter().position(|id| *id == self.eos)
-            };
-            pooled.push(last.i((row, end.unwrap_or(0)))?);
-        }
-        Ok(LayerFeatures { layers: sampled, pooled: Tensor::stack(&pooled, 0)? })
+        let (layers, last) = walk(&self.blocks, xs, wanted, |block, xs| block.forward(xs, Some(&bias)))?;
+        let pooled = if wanted.pooled {
+            let ids = input_ids.to_dtype(DType::U32)?.to_vec2::<u32>()?;
+            let ends = ids.iter().enumerate().map(|(row, ids)| last.i((row, end_of_text(ids, self.eos))));
+            let ends = Tensor::stack(&ends.collect::<candle_core::Result<Vec<_>>>()?, 0)?; // [B, D]
+            Some(self.final_norm.forward(&ends)?)
+        } else {
+            None
+        };
+        Ok(LayerFeatures { layers, pooled })
     }
+}
+
+/// Where a text ends: at the first `eos`, or, for checkpoints that carry the historic value 2, at the first of the
+/// largest id; at the start where there is none.
+fn end_of_text(ids: &[u32], eos: u32) -> usize {
+    let end = if eos == 2 { ids.iter().max().copied().unwrap_or(eos) } else { eos };
+    ids.iter().position(|id| *id == end).unwrap_or(0)
 }
 
 /// The vision tower.
@@ -167,39 +213,49 @@ impl ClipVision {
         let w = w.pp("vision_model");
         let e = w.pp("embeddings");
         let d = c.hidden_size;
-        let grid = c.image_size / c.patch_size.max(1);
-        let block = |i| {
-            let w = w.pp(format!("encoder.layers.{i}"));
-            Block::load(d, c.intermediate_size, c.num_attention_heads, c.hidden_act, &w)
-        };
+        let grid = c.image_size / c.patch_size;
+        let block = |i| Block::load(&c.block(), &NAMES, &w.pp(format!("encoder.layers.{i}")));
         Ok(Self {
             class: e.get("class_embedding", d)?,
             patches: e.get("patch_embedding.weight", (d, 3, c.patch_size, c.patch_size))?,
             positions: e.get("position_embedding.weight", (grid * grid + 1, d))?,
-            pre_norm: LayerNorm::load(&w.pp("pre_layrnorm"), d, EPS)?,
+            // The name is misspelt in every checkpoint.
+            pre_norm: LayerNorm::load(&w.pp("pre_layrnorm"), d, c.layer_norm_eps)?,
             blocks: (0..c.num_hidden_layers).map(block).collect::<Result<_>>()?,
-            post_norm: LayerNorm::load(&w.pp("post_layernorm"), d, EPS)?,
+            post_norm: LayerNorm::load(&w.pp("post_layernorm"), d, c.layer_norm_eps)?,
             patch: c.patch_size,
         })
     }
 
-    /// Pixels `[B, 3, S, S]`; tokens are the class token, then patches row by row. `pooled` is `post_layernorm(last[:, 0])`.
-    pub fn forward(&self, pixels: &Tensor, layers: &[usize]) -> Result<LayerFeatures> {
+    /// What the blocks start from: the class token, then patches row by row, with their positions and the norm that
+    /// stands before the blocks, `[B, N, D]`.
+    pub fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let (b, _, _, _) = pixels.dims4()?;
+        let pixels = pixels.to_dtype(self.patches.dtype())?;
         let patches = pixels.conv2d(&self.patches, 0, self.patch, 1, 1)?; // [B, D, S/p, S/p]
         let patches = patches.flatten_from(2)?.transpose(1, 2)?; // [B, P, D]
-        let dim = self.class.dim(0)?;
-        let class = self.class.broadcast_as((b, 1, dim))?;
+        let class = self.class.broadcast_as((b, 1, self.class.dim(0)?))?;
         let xs = Tensor::cat(&[&class, &patches], 1)?.broadcast_add(&self.positions)?;
-        let mut xs = self.pre_norm.forward(&xs)?;
-        let mut sampled = Vec::with_capacity(layers.len());
-        for (index, block) in self.blocks.iter().enumerate() {
-            xs = block.forward(&xs, None)?;
-            if layers.contains(&index) {
-                sampled.push(xs.clone());
-            }
-        }
-        let pooled = self.post_norm.forward(&xs.i((.., 0))?)?;
-        Ok(LayerFeatures { layers: sampled, pooled })
+        Ok(self.pre_norm.forward(&xs)?)
+    }
+
+    /// Pixels `[B, 3, S, S]`. `pooled` is `post_layernorm(last[:, 0])`.
+    pub fn forward(&self, pixels: &Tensor, wanted: &Wanted) -> Result<LayerFeatures> {
+        let xs = self.embed(pixels)?;
+        let (layers, last) = walk(&self.blocks, xs, wanted, |block, xs| block.forward(xs, None))?;
+        let pooled = if wanted.pooled { Some(self.post_norm.forward(&last.i((.., 0))?)?) } else { None };
+        Ok(LayerFeatures { layers, pooled })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::end_of_text;
+
+    #[test]
+    fn the_first_end_token_counts_and_for_the_historic_value_the_first_of_the_largest_id() {
+        assert_eq!(end_of_text(&[97, 5, 40, 60, 40], 40), 2);
+        assert_eq!(end_of_text(&[90, 5, 97, 2, 97], 2), 2);
+        assert_eq!(end_of_text(&[97, 5, 6], 40), 0);
     }
 }

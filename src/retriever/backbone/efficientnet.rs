@@ -5,10 +5,12 @@
 //! block's map is its tokens.
 
 use candle_core::{IndexOp, Tensor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::LayerFeatures;
+use super::transformer::walk;
+use super::{LayerFeatures, Wanted};
 use crate::retriever::error::Result;
+use crate::retriever::fields::{self, Fields};
 use crate::retriever::kernels::depthwise::{Depthwise, same_padding};
 use crate::retriever::kernels::linear::AddBias;
 use crate::retriever::weights::Weights;
@@ -61,13 +63,26 @@ pub const BLOCKS: [BlockShape; 16] = [
 ];
 
 /// What may be chosen of the tower.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EfficientNetConfig {
     /// Side of the picture, pixels.
     pub image_size: usize,
     /// A sampled map wider than this many tokens a side is averaged down to it, so that early layers do not drown
     /// the cost of the rest.
     pub max_grid: usize,
+}
+
+impl EfficientNetConfig {
+    /// Reads our own form; both keys must be there.
+    ///
+    /// # Errors
+    /// Names the key that does not fit.
+    pub fn read(fields: &Fields) -> fields::Result<Self> {
+        Ok(Self {
+            image_size: fields.count("image_size", None, 1..=4096)?,
+            max_grid: fields.count("max_grid", None, 1..=4096)?,
+        })
+    }
 }
 
 /// A convolution with its batch norm folded in.
@@ -186,7 +201,7 @@ impl EfficientNet {
     }
 
     /// Pixels `[B, 3, S, S]`; the tokens of a layer are its map row by row. `pooled` is the mean of the head's map.
-    pub fn forward(&self, pixels: &Tensor, layers: &[usize]) -> Result<LayerFeatures> {
+    pub fn forward(&self, pixels: &Tensor, wanted: &Wanted) -> Result<LayerFeatures> {
         let (_, _, height, width) = pixels.dims4()?;
         let (oh, top) = same_padding(height, 3, 2);
         let (ow, left) = same_padding(width, 3, 2);
@@ -195,17 +210,15 @@ impl EfficientNet {
         let padded = pixels.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
         let xs = padded.conv2d(&self.stem.weight, 0, 2, 1, 1)?.permute((0, 2, 3, 1))?.contiguous()?; // [B, H, W, 32]
         self.stem.add_bias(&xs, true)?;
-        let mut xs = xs;
-        let mut sampled = Vec::with_capacity(layers.len());
-        for (index, block) in self.blocks.iter().enumerate() {
-            xs = block.forward(&xs)?;
-            if layers.contains(&index) {
-                sampled.push(self.tokens(&xs)?);
-            }
-        }
-        let head = self.head.apply_pointwise(&xs, true)?;
-        let pooled = head.flatten(1, 2)?.mean(1)?;
-        Ok(LayerFeatures { layers: sampled, pooled })
+        let (maps, last) = walk(&self.blocks, xs, wanted, Block::forward)?;
+        let layers = maps.iter().map(|map| self.tokens(map)).collect::<Result<_>>()?;
+        let pooled = if wanted.pooled {
+            let head = self.head.apply_pointwise(&last, true)?;
+            Some(head.flatten(1, 2)?.mean(1)?)
+        } else {
+            None
+        };
+        Ok(LayerFeatures { layers, pooled })
     }
 
     /// `[B, H, W, C]` to `[B, N, C]`, averaged down to at most `max_grid` a side.

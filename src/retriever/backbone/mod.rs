@@ -1,25 +1,81 @@
 //! Backbones: frozen towers that show several of their layers.
 //!
-//! One file per architecture; configuration structs mirror Hugging Face's `config.json`. Every backbone returns
-//! [`LayerFeatures`]: raw block outputs (no final norm) of the sampled layers, and the pooled vector.
+//! One file per architecture; configuration structs mirror Hugging Face's `config.json`. A tower is asked for what is
+//! [`Wanted`] and gives [`LayerFeatures`]: raw block outputs (no final norm) of the sampled layers, and the pooled
+//! vector. It computes nothing that was not asked for.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `bert`, `clip` | text towers |
+//! | `clip`, `siglip`, `dinov2`, `efficientnet` | picture towers |
+//! | `transformer` | the block that CLIP, SigLIP and DINOv2 share, and the walk over blocks |
+//! | `config` | which tower, read from `config.json` |
 
 pub mod bert;
 pub mod clip;
+pub mod config;
+pub mod dinov2;
 pub mod efficientnet;
+pub mod siglip;
+#[cfg(test)]
+mod tests;
+pub mod transformer;
 
-use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
+use candle_core::{DType, Tensor};
 
-use super::error::Result;
+pub use self::config::{TextConfig, VisionConfig};
+use super::error::{Result, RetrieverError};
 use super::weights::Weights;
 
-/// What a backbone gives: raw block outputs of the sampled layers, and its pooled vector.
+/// What is asked of a tower.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Blocks whose outputs are wanted, 0-based, increasing.
+    pub layers: &'a [usize],
+    /// Whether the pooled vector is wanted. It stands behind the last block.
+    pub pooled: bool,
+}
+
+impl Wanted<'_> {
+    /// How many of a tower's blocks must run.
+    #[must_use]
+    pub fn depth(&self, blocks: usize) -> usize {
+        if self.pooled { blocks } else { self.layers.iter().max().map_or(0, |last| blocks.min(last + 1)) }
+    }
+}
+
+/// What a backbone gives.
 #[derive(Debug, Clone)]
 pub struct LayerFeatures {
-    /// One `[B, N_l, D_l]` per sampled layer, in order; N and D may differ between layers.
+    /// Raw block outputs: one `[B, N_l, D_l]` per wanted layer, in order; N and D may differ between layers.
     pub layers: Vec<Tensor>,
-    /// `[B, D]`.
-    pub pooled: Tensor,
+    /// `[B, D]`, where it was wanted.
+    pub pooled: Option<Tensor>,
+}
+
+impl LayerFeatures {
+    /// The pooled vectors `[B, D]`.
+    ///
+    /// # Errors
+    /// [`RetrieverError::NoPooler`] where they were not wanted.
+    pub fn pooled(&self) -> Result<&Tensor> {
+        self.pooled.as_ref().ok_or(RetrieverError::NoPooler)
+    }
+
+    /// In f32, whatever the tower computes in.
+    fn widened(self) -> Result<Self> {
+        let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32);
+        let layers = self.layers.iter().map(wide).collect::<candle_core::Result<_>>()?;
+        Ok(Self { layers, pooled: self.pooled.as_ref().map(wide).transpose()? })
+    }
+
+    /// Number of items; none where nothing was wanted.
+    ///
+    /// # Errors
+    /// The engine's own.
+    pub fn batch(&self) -> Result<usize> {
+        Ok(self.layers.first().or(self.pooled.as_ref()).map_or(Ok(0), |any| any.dim(0))?)
+    }
 }
 
 /// Tokenised text.
@@ -29,93 +85,6 @@ pub struct TextBatch {
     pub input_ids: Tensor,
     /// `[B, N]`, u32 of 0 and 1: 0 is padding.
     pub attention_mask: Tensor,
-}
-
-/// Which text tower, with its own configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum TextConfig {
-    /// BERT and its relatives (MiniLM).
-    Bert(bert::BertConfig),
-    /// CLIP's causal text tower.
-    Clip(clip::ClipTextConfig),
-}
-
-/// Which picture tower, with its own configuration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum VisionConfig {
-    /// EfficientNet-Lite0.
-    EfficientnetLite0(efficientnet::EfficientNetConfig),
-    /// CLIP's vision transformer.
-    Clip(clip::ClipVisionConfig),
-}
-
-impl TextConfig {
-    /// Number of blocks.
-    #[must_use]
-    pub fn blocks(&self) -> usize {
-        match self {
-            Self::Bert(c) => c.num_hidden_layers,
-            Self::Clip(c) => c.num_hidden_layers,
-        }
-    }
-
-    /// Width of every block and of the pooled vector.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        match self {
-            Self::Bert(c) => c.hidden_size,
-            Self::Clip(c) => c.hidden_size,
-        }
-    }
-
-    /// Longest text in tokens.
-    #[must_use]
-    pub fn max_tokens(&self) -> usize {
-        match self {
-            Self::Bert(c) => c.max_position_embeddings,
-            Self::Clip(c) => c.max_position_embeddings,
-        }
-    }
-}
-
-impl VisionConfig {
-    /// Number of blocks.
-    #[must_use]
-    pub fn blocks(&self) -> usize {
-        match self {
-            Self::EfficientnetLite0(_) => efficientnet::BLOCKS.len(),
-            Self::Clip(c) => c.num_hidden_layers,
-        }
-    }
-
-    /// Width of one block.
-    #[must_use]
-    pub fn width(&self, block: usize) -> usize {
-        match self {
-            Self::EfficientnetLite0(_) => efficientnet::BLOCKS.get(block).map_or(0, |b| b.output),
-            Self::Clip(c) => c.hidden_size,
-        }
-    }
-
-    /// Width of the pooled vector.
-    #[must_use]
-    pub fn pooled_width(&self) -> usize {
-        match self {
-            Self::EfficientnetLite0(_) => efficientnet::POOLED,
-            Self::Clip(c) => c.hidden_size,
-        }
-    }
-
-    /// Side of the square picture it takes, in pixels.
-    #[must_use]
-    pub fn image_size(&self) -> usize {
-        match self {
-            Self::EfficientnetLite0(c) => c.image_size,
-            Self::Clip(c) => c.image_size,
-        }
-    }
 }
 
 /// A text tower.
@@ -128,20 +97,21 @@ pub enum TextBackbone {
 }
 
 impl TextBackbone {
-    /// Takes the tower's tensors.
-    pub fn load(config: &TextConfig, weights: &Weights) -> Result<Self> {
+    /// Takes the tower's tensors; those behind the pooled vector must be there if it will be wanted.
+    pub fn load(config: &TextConfig, weights: &Weights, pooled: bool) -> Result<Self> {
         Ok(match config {
-            TextConfig::Bert(c) => Self::Bert(bert::Bert::load(c, weights)?),
+            TextConfig::Bert(c) => Self::Bert(bert::Bert::load(c, weights, pooled)?),
             TextConfig::Clip(c) => Self::Clip(clip::ClipText::load(c, weights)?),
         })
     }
 
-    /// Sampled layers and pooled vector of a batch.
-    pub fn forward(&self, batch: &TextBatch, layers: &[usize]) -> Result<LayerFeatures> {
-        match self {
-            Self::Bert(m) => m.forward(&batch.input_ids, None, &batch.attention_mask, layers),
-            Self::Clip(m) => m.forward(&batch.input_ids, &batch.attention_mask, layers),
-        }
+    /// What is wanted of a batch, in f32.
+    pub fn forward(&self, batch: &TextBatch, wanted: &Wanted) -> Result<LayerFeatures> {
+        let features = match self {
+            Self::Bert(m) => m.forward(&batch.input_ids, None, &batch.attention_mask, wanted),
+            Self::Clip(m) => m.forward(&batch.input_ids, &batch.attention_mask, wanted),
+        };
+        features?.widened()
     }
 }
 
@@ -152,22 +122,31 @@ pub enum VisionBackbone {
     EfficientNet(efficientnet::EfficientNet),
     /// CLIP's.
     Clip(clip::ClipVision),
+    /// SigLIP's.
+    Siglip(siglip::Siglip),
+    /// DINOv2.
+    Dinov2(dinov2::Dinov2),
 }
 
 impl VisionBackbone {
-    /// Takes the tower's tensors.
-    pub fn load(config: &VisionConfig, weights: &Weights) -> Result<Self> {
+    /// Takes the tower's tensors; those behind the pooled vector must be there if it will be wanted.
+    pub fn load(config: &VisionConfig, weights: &Weights, pooled: bool) -> Result<Self> {
         Ok(match config {
             VisionConfig::EfficientnetLite0(c) => Self::EfficientNet(efficientnet::EfficientNet::load(c, weights)?),
             VisionConfig::Clip(c) => Self::Clip(clip::ClipVision::load(c, weights)?),
+            VisionConfig::Siglip(c) => Self::Siglip(siglip::Siglip::load(c, weights, pooled)?),
+            VisionConfig::Dinov2(c) => Self::Dinov2(dinov2::Dinov2::load(c, weights)?),
         })
     }
 
-    /// Sampled layers and pooled vector of pixels `[B, 3, S, S]`.
-    pub fn forward(&self, pixels: &Tensor, layers: &[usize]) -> Result<LayerFeatures> {
-        match self {
-            Self::EfficientNet(m) => m.forward(pixels, layers),
-            Self::Clip(m) => m.forward(pixels, layers),
-        }
+    /// What is wanted of pixels `[B, 3, H, W]`, in f32.
+    pub fn forward(&self, pixels: &Tensor, wanted: &Wanted) -> Result<LayerFeatures> {
+        let features = match self {
+            Self::EfficientNet(m) => m.forward(pixels, wanted),
+            Self::Clip(m) => m.forward(pixels, wanted),
+            Self::Siglip(m) => m.forward(pixels, wanted),
+            Self::Dinov2(m) => m.forward(pixels, wanted),
+        };
+        features?.widened()
     }
 }

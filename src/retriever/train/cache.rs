@@ -1,6 +1,6 @@
 //! Features of every view of every training picture, computed once: a file of f16 records of one size.
 //!
-//! A record is the sampled layers and the pooled vector, one after another. The header names everything that decides
+//! A record is the sampled layers and, where it is wanted, the pooled vector, one after another. The header names everything that decides
 //! the features; a file of another run is computed anew, an unfinished one goes on where it stopped.
 
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -30,6 +30,7 @@ const CHUNK: usize = 64;
 struct Header {
     key: String,
     shapes: Vec<(usize, usize)>,
+    /// Width of the pooled vector; 0 where it is not wanted.
     pooled: usize,
     records: usize,
 }
@@ -64,7 +65,8 @@ impl FeatureCache {
         let probe = tower_features(config, tower, &[view_of(pictures, 0, options)?])?;
         let shapes =
             probe.layers.iter().map(|l| Ok((l.dim(1)?, l.dim(2)?))).collect::<candle_core::Result<Vec<_>>>()?;
-        let header = Header { key, shapes, pooled: probe.pooled.dim(1)?, records };
+        let pooled = probe.pooled.as_ref().map_or(Ok(0), |pooled| pooled.dim(1))?;
+        let header = Header { key, shapes, pooled, records };
         let known = fs::read(&header_path).ok().and_then(|bytes| serde_json::from_slice::<Header>(&bytes).ok());
         if known.as_ref() != Some(&header) {
             let _ = fs::remove_file(&path);
@@ -91,7 +93,7 @@ impl FeatureCache {
                 .layers
                 .iter()
                 .map(|l| l.flatten_from(1))
-                .chain([Ok(features.pooled.clone())])
+                .chain(features.pooled.iter().map(|pooled| Ok(pooled.clone())))
                 .map(|part| part.and_then(|part| part.to_vec2::<f32>()))
                 .collect::<candle_core::Result<Vec<_>>>()?
                 .into_iter()
@@ -125,7 +127,10 @@ impl FeatureCache {
             }
         }
         let pooled = parts.pop().unwrap_or_default();
-        let pooled = Tensor::from_vec(pooled, (records.len(), self.header.pooled), &Device::Cpu)?;
+        let pooled = match self.header.pooled {
+            0 => None,
+            width => Some(Tensor::from_vec(pooled, (records.len(), width), &Device::Cpu)?),
+        };
         let shaped = parts.into_iter().zip(&self.header.shapes);
         let layers = shaped
             .map(|(part, (n, d))| Tensor::from_vec(part, (records.len(), *n, *d), &Device::Cpu))
@@ -166,5 +171,5 @@ pub fn tower_features(
     pictures: &[Picture],
 ) -> Result<LayerFeatures, TrainError> {
     let pixels = config.image_processor.batch(pictures, &Device::Cpu)?;
-    Ok(tower.forward(&pixels, &config.vision_layers)?)
+    Ok(tower.forward(&pixels, &config.vision_wanted())?)
 }

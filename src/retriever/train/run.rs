@@ -25,7 +25,7 @@ use crate::retriever::picture::{Picture, PictureLimits};
 use crate::retriever::preprocess::TextProcessor;
 use crate::retriever::weights::Weights;
 use crate::retriever::worker::query_text;
-use crate::retriever::{RetrieverError, backbone::bert};
+use crate::retriever::{RetrieverError, shards};
 
 /// Largest factor on the scores: exp of the learned log temperature is clamped here.
 const MAX_SCALE: f64 = 100.0;
@@ -115,13 +115,14 @@ pub fn train(
     let data = TrainData::read(&options.data, options.validate.as_deref())?;
     let device = Device::Cpu;
     let vision = load_vision(&config, &files.vision_weights, &device)?;
-    let hash = crate::io::hash::blake3_file(&files.vision_weights)?;
+    let hashes = shards::files(&files.vision_weights)?.into_iter().map(|path| crate::io::hash::blake3_file(&path));
+    let hash = hashes.collect::<Result<Vec<_>, _>>()?.concat();
     let mut cached = |done, total| progress(TrainEvent::Features { done, total });
     let cache = FeatureCache::open(options, &config, &vision, &hash, &data.pictures, cancel, &mut cached)?;
 
     let text_weights = Weights::load(&files.text_weights, &device)?;
-    let text_tower = TextBackbone::load(&config.text, &text_weights)?;
-    text_weights.finish(bert::KNOWN_UNUSED)?;
+    let text_tower = TextBackbone::load(&config.text, &text_weights, config.global_injection)?;
+    text_weights.finish(config.text.known_unused())?;
     let processor = TextProcessor::load(&files.tokenizer, config.max_text_tokens)?;
     let (texts, named_rows) = all_texts(&data, &files.instruction);
     let texts = TextTable::compute(&config, &text_tower, &processor, &texts)?;

@@ -4,14 +4,18 @@ use candle_core::{DType, Device, Tensor};
 
 use super::TrainError;
 use crate::retriever::backbone::{LayerFeatures, TextBackbone};
+use crate::retriever::batches::in_batches;
 use crate::retriever::config::RetConfig;
 use crate::retriever::model::TextFeatures;
 use crate::retriever::preprocess::TextProcessor;
 
+/// Texts of one forward pass.
+const BATCH: usize = 32;
+
 struct TextRecord {
     /// Per sampled layer, `[N, D]` flat.
     layers: Vec<Vec<f32>>,
-    pooled: Vec<f32>,
+    pooled: Option<Vec<f32>>,
     tokens: usize,
 }
 
@@ -27,22 +31,28 @@ impl TextTable {
         processor: &TextProcessor,
         texts: &[String],
     ) -> Result<Self, TrainError> {
-        let mut records = Vec::with_capacity(texts.len());
-        for texts in texts.chunks(32) {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            let batch = processor.batch(&texts, &Device::Cpu)?;
-            let features = tower.forward(&batch, &config.text_layers)?;
-            let masks = batch.attention_mask.to_vec2::<u32>()?;
-            for (row, mask) in masks.iter().enumerate() {
-                let tokens = mask.iter().sum::<u32>() as usize;
-                let layers = features
-                    .layers
-                    .iter()
-                    .map(|layer| layer.get(row)?.narrow(0, 0, tokens)?.flatten_all()?.to_vec1::<f32>())
-                    .collect::<candle_core::Result<_>>()?;
-                records.push(TextRecord { layers, pooled: features.pooled.get(row)?.to_vec1()?, tokens });
-            }
-        }
+        let record = |features: &LayerFeatures, row: usize, mask: &[u32]| -> Result<TextRecord, TrainError> {
+            let tokens = mask.iter().sum::<u32>() as usize;
+            let layers = features
+                .layers
+                .iter()
+                .map(|layer| layer.get(row)?.narrow(0, 0, tokens)?.flatten_all()?.to_vec1::<f32>())
+                .collect::<candle_core::Result<_>>()?;
+            let pooled = features.pooled.as_ref().map(|pooled| pooled.get(row)?.to_vec1()).transpose()?;
+            Ok(TextRecord { layers, pooled, tokens })
+        };
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let records = in_batches(
+            texts,
+            BATCH,
+            |text| text.len(),
+            |texts| {
+                let batch = processor.batch(&texts, &Device::Cpu)?;
+                let features = tower.forward(&batch, &config.text_wanted())?;
+                let masks = batch.attention_mask.to_vec2::<u32>()?;
+                masks.iter().enumerate().map(|(row, mask)| record(&features, row, mask)).collect()
+            },
+        )?;
         Ok(Self { records, width: config.text.width() })
     }
 
@@ -59,8 +69,10 @@ impl TextTable {
             }
             layers.push(Tensor::from_vec(flat, (rows.len(), longest, self.width), &Device::Cpu)?);
         }
-        let pooled: Vec<f32> = rows.iter().flat_map(|row| self.records[*row].pooled.iter().copied()).collect();
-        let pooled = Tensor::from_vec(pooled, (rows.len(), self.width), &Device::Cpu)?;
+        let pooled: Option<Vec<&[f32]>> = rows.iter().map(|row| self.records[*row].pooled.as_deref()).collect();
+        let pooled = pooled
+            .map(|pooled| Tensor::from_vec(pooled.concat(), (rows.len(), self.width), &Device::Cpu))
+            .transpose()?;
         let mask: Vec<u32> =
             rows.iter().flat_map(|row| (0..longest).map(|at| u32::from(at < self.records[*row].tokens))).collect();
         let attention_mask = Tensor::from_vec(mask, (rows.len(), longest), &Device::Cpu)?.to_dtype(DType::U32)?;
