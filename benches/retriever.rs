@@ -1,5 +1,5 @@
-//! Speed of the shipped parts of the starter retriever: picture tower, head, preprocessing. `cicerone bench` measures the
-//! whole with every engine.
+//! Speed of the shipped parts of the starter retriever (picture tower, head, preprocessing), and of comparing embeddings.
+//! `cicerone bench` measures the whole with every engine.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::HashMap;
@@ -9,11 +9,12 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use cicerone::retriever::backbone::VisionBackbone;
 use cicerone::retriever::config::RetConfig;
+use cicerone::retriever::embedding::scores;
 use cicerone::retriever::encoder::load_vision;
 use cicerone::retriever::model::Head;
 use cicerone::retriever::train::optimizer::Parameters;
 use cicerone::retriever::weights::Weights;
-use cicerone::retriever::{Picture, PictureLimits};
+use cicerone::retriever::{Embedding, Picture, PictureLimits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn starter() -> (RetConfig, VisionBackbone, Picture) {
@@ -51,5 +52,19 @@ fn retriever(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, retriever);
+/// One query against a thousand documents, with the vectors of ReT-2's starter and of ReT.
+fn comparing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("1,000 documents");
+    for (n, dim) in [(1, 256), (32, 128)] {
+        let embedding = |seed: usize| {
+            let values = (0..n * dim).map(|at| ((at * 37 + seed * 101) % 97) as f32 / 97.0 - 0.5).collect();
+            Embedding::new(values, dim).unwrap()
+        };
+        let (query, documents): (_, Vec<_>) = ([embedding(0)], (1..=1000).map(embedding).collect());
+        group.bench_function(format!("{n} vectors of {dim}"), |b| b.iter(|| scores(black_box(&query), &documents)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, retriever, comparing);
 criterion_main!(benches);

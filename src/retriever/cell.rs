@@ -162,8 +162,10 @@ impl Cell {
             })
         };
         let prior = |name: &str, configured: f32| -> Result<f64> {
-            let stored = if w.has(name) { w.get(name, ())?.to_scalar::<f32>()? } else { configured };
-            Ok(f64::from(stored))
+            if !w.has(name) {
+                return Ok(configured.into());
+            }
+            Ok(w.get(name, ())?.to_dtype(DType::F32)?.to_scalar::<f32>()?.into())
         };
         let state_norm = LayerNorm::load(&w.pp("state_norm"), dim, EPS)?;
         let positions = match c.positions {

@@ -73,6 +73,11 @@ fn default_max_tokens() -> usize {
     77
 }
 
+/// Largest width.
+const WIDEST: usize = 1 << 16;
+/// Most state tokens.
+const MOST_TOKENS: usize = 1024;
+
 impl RetConfig {
     /// Reads and checks a file.
     ///

@@ -39,7 +39,7 @@ impl Embedding {
         if self.values.len() == self.dim { Ok(self.values) } else { Err(self.values.len() / self.dim) }
     }
 
-    /// Score of a document for this query, from -n to n. Vectors of another length score as if cut to the shorter.
+    /// Score of a document for this query, from -n to n. Both have one D; scores of others mean nothing.
     #[must_use]
     pub fn score(&self, document: &Self) -> f32 {
         self.vectors()

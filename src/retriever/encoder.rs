@@ -44,6 +44,7 @@ impl RetrieverFiles {
     /// # Errors
     /// A file that cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
+        let map = self.name_map(&RetConfig::load(&self.config)?)?;
         let mut hasher = blake3::Hasher::new();
         // One file may serve for several, and may be large.
         let mut hashes: Vec<(&PathBuf, blake3::Hash)> = Vec::new();
@@ -56,7 +57,7 @@ impl RetrieverFiles {
             hashes.push((path, hash));
             hasher.update(hash.as_bytes());
         }
-        if let Some(map) = self.name_map(&RetConfig::load(&self.config)?)? {
+        if let Some(map) = map {
             hasher.update(blake3::hash(map.text().as_bytes()).as_bytes());
         }
         hasher.update(self.instruction.as_bytes());

@@ -274,6 +274,8 @@ fn ctrl_c_ends_with_130() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    // Waiting closes a stdin that the child still has, and an empty question would be the end before Ctrl-C is.
+    let _open = child.stdin.take();
     std::thread::sleep(Duration::from_secs(1));
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(killed.success());
