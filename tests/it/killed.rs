@@ -15,6 +15,14 @@ fn arguments(name: &str) -> Vec<String> {
     words.map(str::to_owned).to_vec()
 }
 
+/// Takes away what an earlier run of the tests built under this name: the data directory outlives it.
+fn forget(data: &Path, name: &str) {
+    match fs_err::remove_dir_all(data.join("kb").join(name)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{e}"),
+        _ => {}
+    }
+}
+
 /// Builds to the end and gives the report.
 fn finish(data: &Path, name: &str) -> Value {
     let built = cicerone(data).args(arguments(name)).assert().success();
@@ -35,6 +43,7 @@ fn a_build_killed_at_any_point_is_finished_by_a_rerun() {
     assert!(hash.as_str().is_some_and(|hash| hash.len() > 16), "{whole:#}");
     for point in ["in-upsert:3", "after-checkpoint", "after-index", "before-manifest", "before-swap"] {
         let name = point.replace(':', "-");
+        forget(&starter.data, &name);
         let killed = cicerone(&starter.data).args(arguments(&name)).env("CICERONE_CRASH_AT", point).assert().failure();
         #[cfg(unix)]
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&killed.get_output().status), Some(9), "{point}");
@@ -53,6 +62,7 @@ fn a_build_killed_from_outside_is_finished_by_a_rerun() {
     // kill -9 wherever the build is then: while loading, encoding or indexing, or after the end.
     for (round, milliseconds) in [300, 1200, 2500].into_iter().enumerate() {
         let name = format!("killed-{round}");
+        forget(&starter.data, &name);
         let mut build = std::process::Command::new(env!("CARGO_BIN_EXE_cicerone"))
             .args(arguments(&name))
             .env("CICERONE_DATA_DIR", &starter.data)
