@@ -29,6 +29,12 @@ fn finish(data: &Path, name: &str) -> Value {
     serde_json::from_str(&stdout(&built)).unwrap()
 }
 
+/// What a build gives that nothing disturbs.
+fn undisturbed(data: &Path) -> Value {
+    forget(data, "undisturbed");
+    finish(data, "undisturbed")
+}
+
 fn is_not_there(data: &Path, name: &str) {
     let search = ["-c", "configs/starter.toml", "--set"];
     let key = format!("kb.name={name}");
@@ -38,7 +44,7 @@ fn is_not_there(data: &Path, name: &str) {
 #[test]
 fn a_build_killed_at_any_point_is_finished_by_a_rerun() {
     let starter = starter();
-    let whole = finish(&starter.data, "undisturbed");
+    let whole = undisturbed(&starter.data);
     let hash = &whole["manifest"]["content_hash"];
     assert!(hash.as_str().is_some_and(|hash| hash.len() > 16), "{whole:#}");
     for point in ["in-upsert:3", "after-checkpoint", "after-index", "before-manifest", "before-swap"] {
@@ -58,7 +64,7 @@ fn a_build_killed_at_any_point_is_finished_by_a_rerun() {
 #[test]
 fn a_build_killed_from_outside_is_finished_by_a_rerun() {
     let starter = starter();
-    let whole = finish(&starter.data, "undisturbed");
+    let whole = undisturbed(&starter.data);
     // kill -9 wherever the build is then: while loading, encoding or indexing, or after the end.
     for (round, milliseconds) in [300, 1200, 2500].into_iter().enumerate() {
         let name = format!("killed-{round}");
