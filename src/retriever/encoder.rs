@@ -16,6 +16,10 @@ use super::shards;
 use super::weights::Weights;
 use crate::models::NameMap;
 
+/// To be raised by whoever lets the same files give other embeddings: pictures other pixels, texts other tokens. A knowledge
+/// base of the old ones is then refused, with the command that builds it anew.
+const COMPUTATION: u32 = 2;
+
 /// Where a retriever's files are.
 #[derive(Debug, Clone)]
 pub struct RetrieverFiles {
@@ -39,13 +43,14 @@ pub struct RetrieverFiles {
 
 impl RetrieverFiles {
     /// Hash of everything that decides an embedding: the bytes of every file, the map of the weights' names if there is
-    /// one, and the instruction.
+    /// one, the instruction, and the version of the computation.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn fingerprint(&self) -> Result<String> {
         let map = self.name_map(&RetConfig::load(&self.config)?)?;
         let mut hasher = blake3::Hasher::new();
+        hasher.update(&COMPUTATION.to_le_bytes());
         // One file may serve for several, and may be large.
         let mut hashes: Vec<(&PathBuf, blake3::Hash)> = Vec::new();
         for path in [&self.config, &self.text_weights, &self.tokenizer, &self.vision_weights, &self.weights] {
