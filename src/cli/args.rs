@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::retriever::layer_choice::Layers;
+
 /// Knowledge-based visual question answering: finds what a picture shows, reads about it, answers with citations
 #[derive(Debug, Parser)]
 #[command(name = "cicerone", version, arg_required_else_help = true, subcommand_required = true)]
@@ -73,7 +75,7 @@ pub enum Command {
     /// Fetch, check and convert model files
     Models(ModelsArgs),
     /// Train a retriever's head over frozen backbones
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Measure speed and memory on this machine
     Bench(BenchArgs),
     /// Measure how well it retrieves and answers
@@ -327,9 +329,21 @@ pub struct TrainArgs {
     /// Folder for weights, checkpoints and metrics; training goes on from its checkpoint
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Folder for the towers' features; runs that share it compute them once [default: OUT/features]
+    #[arg(long, value_name = "DIR")]
+    pub features: Option<PathBuf>,
     /// Architecture to train; by default the configured one
     #[arg(long, value_name = "FILE")]
     pub architecture: Option<PathBuf>,
+    /// Layers of both towers in place of the architecture's: early, middle, late, separated by commas
+    #[arg(long, value_name = "DEPTHS", conflicts_with_all = ["text_layers", "vision_layers"])]
+    pub layers: Option<Layers>,
+    /// Layers of the text tower: block numbers, as in 0,2,5, or depths
+    #[arg(long, value_name = "LAYERS")]
+    pub text_layers: Option<Layers>,
+    /// Layers of the picture tower, as many as of the text tower
+    #[arg(long, value_name = "LAYERS")]
+    pub vision_layers: Option<Layers>,
     /// Optimiser steps
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,

@@ -46,11 +46,13 @@ pub fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<Exit> {
         context.screen.json(&Trained { schema_version: SCHEMA_VERSION, report: &report }, false)?;
     } else {
         context.screen.line(format_args!(
-            "{} steps, {:.0} s, loss {:.4} over the last tenth: {}",
-            report.steps,
-            report.seconds,
-            report.final_loss,
-            report.weights.display()
+            "{} steps, {:.0} s, loss {:.4} over the last tenth",
+            report.steps, report.seconds, report.final_loss
+        ))?;
+        context.screen.line(format_args!(
+            "To use it: --set retriever.config={} --set retriever.weights={}",
+            std::path::absolute(&report.architecture)?.display(),
+            std::path::absolute(&report.weights)?.display()
         ))?;
     }
     Ok(Exit::Done)
@@ -65,6 +67,9 @@ fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
     Ok(TrainOptions {
         data,
         out: args.out.clone(),
+        features: args.features.clone(),
+        text_layers: args.text_layers.clone().or_else(|| args.layers.clone()),
+        vision_layers: args.vision_layers.clone().or_else(|| args.layers.clone()),
         steps: args.steps.unwrap_or(default.steps),
         batch: args.batch.unwrap_or(default.batch),
         views: args.views.unwrap_or(default.views),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backbone::{TextConfig, VisionConfig, Wanted};
 use super::error::{Result, RetrieverError};
+use super::layer_choice::Layers;
 use super::preprocess::{Fixed, ImageProcessor};
 
 /// A retriever: towers, sampled layers, and the settings of what stands above them. Left out, a setting is ReT-2's;
@@ -88,6 +89,21 @@ impl RetConfig {
         let config: Self = serde_json::from_str(&text).map_err(|e| read(e.to_string()))?;
         config.check().map_err(|(key, reason)| RetrieverError::Config { path: path.to_owned(), key, reason })?;
         Ok(config)
+    }
+
+    /// The same retriever over other layers of its towers; `None` keeps a tower's. `path` is named in the error.
+    ///
+    /// # Errors
+    /// Block numbers that do not increase or that the tower lacks, or not as many of one tower as of the other.
+    pub fn sampling(mut self, text: Option<&Layers>, vision: Option<&Layers>, path: &Path) -> Result<Self> {
+        if let Some(layers) = text {
+            self.text_layers = layers.of(self.text.blocks());
+        }
+        if let Some(layers) = vision {
+            self.vision_layers = layers.of(self.vision.blocks());
+        }
+        self.check().map_err(|(key, reason)| RetrieverError::Config { path: path.to_owned(), key, reason })?;
+        Ok(self)
     }
 
     /// What the text tower is asked for.

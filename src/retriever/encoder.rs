@@ -17,8 +17,8 @@ use super::weights::Weights;
 use crate::models::NameMap;
 
 /// To be raised by whoever lets the same files give other embeddings: pictures other pixels, texts other tokens. A knowledge
-/// base of the old ones is then refused, with the command that builds it anew.
-const COMPUTATION: u32 = 2;
+/// base of the old ones is then refused, with the command that builds it anew, and features kept for training are computed anew.
+pub(super) const COMPUTATION: u32 = 2;
 
 /// Where a retriever's files are.
 #[derive(Debug, Clone)]
@@ -186,10 +186,10 @@ fn embeddings(rows: &Tensor) -> Result<Vec<Embedding>> {
     rows.into_iter().map(|values| Ok(Embedding::new(values, dim).ok_or_else(empty)?)).collect()
 }
 
-/// A picture tower alone, for computing features without a head.
-pub fn load_vision(config: &RetConfig, path: &Path, device: &Device) -> Result<VisionBackbone> {
+/// A picture tower alone, for computing features without a head; `pooled` says whether its pooled vector will be wanted.
+pub fn load_vision(config: &RetConfig, path: &Path, pooled: bool, device: &Device) -> Result<VisionBackbone> {
     let weights = Weights::load(path, device)?;
-    let tower = VisionBackbone::load(&config.vision, &weights, config.global_injection)?;
+    let tower = VisionBackbone::load(&config.vision, &weights, pooled)?;
     weights.finish(config.vision.known_unused())?;
     Ok(tower)
 }

@@ -10,6 +10,7 @@
 //! | `picture`, `jpeg`, `preprocess` | files to pictures, pictures to pixels, texts to tokens |
 //! | `backbone` | the towers, one file per architecture |
 //! | `cell`, `model`, `config` | what stands above the towers |
+//! | `layer_choice` | which of a tower's layers it looks at, by number or by depth |
 //! | `embedding` | unit vectors, and their scores: dot product or MaxSim |
 //! | `weights`, `shards`, `fields` | strict loading of tensors, their files, and of JSON |
 //! | `layers`, `kernels` | shared layers, and what is computed in them by hand |
@@ -37,6 +38,7 @@ mod golden;
 mod golden_ret;
 mod jpeg;
 pub mod kernels;
+pub mod layer_choice;
 pub mod layers;
 pub mod model;
 pub mod picture;

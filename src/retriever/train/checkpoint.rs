@@ -14,8 +14,13 @@ const OPTIONS: &str = "options";
 
 /// What of the options decides the numbers; a checkpoint fits only a run with the same.
 fn identity(options: &TrainOptions, model: &str) -> Result<String, TrainError> {
-    let same =
-        TrainOptions { out: Default::default(), data: Default::default(), checkpoint_every: 0, ..options.clone() };
+    let same = TrainOptions {
+        out: Default::default(),
+        data: Default::default(),
+        features: None,
+        checkpoint_every: 0,
+        ..options.clone()
+    };
     Ok(format!("{model} {}", serde_json::to_string(&same).map_err(std::io::Error::from)?))
 }
 

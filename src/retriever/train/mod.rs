@@ -1,13 +1,13 @@
 //! Training of a head over frozen towers: InfoNCE with in-batch negatives, resumable to the bit.
 //!
-//! The towers' features of every view are computed once into an on-disk cache ([`cache`]); a step then costs only the
-//! head. Whatever is random is drawn from the seed and the step's number, so that a resumed run takes the very batches
+//! The towers' features of every view are computed once into an on-disk cache ([`features`]), which runs over other layers
+//! share; a step then costs only the head. Whatever is random is drawn from the seed and the step's number, so that a resumed run takes the very batches
 //! that an undisturbed one would have taken.
 
 pub mod augment;
-pub mod cache;
 pub mod checkpoint;
 pub mod data;
+pub mod features;
 pub mod optimizer;
 pub mod plot;
 pub mod run;
@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::RetrieverError;
+use super::layer_choice::Layers;
 
 /// What is trained, on what, for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,8 +30,14 @@ use super::error::RetrieverError;
 pub struct TrainOptions {
     /// Folder with `images.csv`, `kb.jsonl` and `questions.csv`.
     pub data: PathBuf,
-    /// Folder of the run: feature cache, checkpoint, metrics, plot, weights.
+    /// Folder of the run: checkpoint, metrics, plot, architecture, weights.
     pub out: PathBuf,
+    /// Folder of the towers' features, which several runs may share; without it, `features` below `out`.
+    pub features: Option<PathBuf>,
+    /// Layers of the text tower to sample, in place of the architecture's.
+    pub text_layers: Option<Layers>,
+    /// Layers of the picture tower to sample, in place of the architecture's; as many.
+    pub vision_layers: Option<Layers>,
     /// Steps in all.
     pub steps: usize,
     /// Entities of one step: each gives one query and one document.
@@ -62,6 +69,9 @@ impl Default for TrainOptions {
         Self {
             data: "data/starter".into(),
             out: "train".into(),
+            features: None,
+            text_layers: None,
+            vision_layers: None,
             steps: 450,
             batch: 124,
             views: 12,

@@ -9,23 +9,22 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use super::cache::{FeatureCache, tower_features};
 use super::data::TrainData;
+use super::features::pictures::{Album, PictureFeatures, weights_hash};
 use super::optimizer::Parameters;
 use super::plot::{Metrics, svg};
 use super::texts::TextTable;
 use super::{TrainError, TrainOptions, checkpoint};
 use crate::io::atomic::write_atomic;
 use crate::io::jsonl::JsonlWriter;
+use crate::retriever::RetrieverError;
 use crate::retriever::backbone::TextBackbone;
 use crate::retriever::config::RetConfig;
-use crate::retriever::encoder::{RetrieverFiles, load_vision};
+use crate::retriever::encoder::RetrieverFiles;
 use crate::retriever::model::{Head, maxsim};
-use crate::retriever::picture::{Picture, PictureLimits};
 use crate::retriever::preprocess::TextProcessor;
 use crate::retriever::weights::Weights;
 use crate::retriever::worker::query_text;
-use crate::retriever::{RetrieverError, shards};
 
 /// Largest factor on the scores: exp of the learned log temperature is clamped here.
 const MAX_SCALE: f64 = 100.0;
@@ -63,7 +62,9 @@ pub struct TrainReport {
     pub seconds: f64,
     /// Mean loss of the last tenth.
     pub final_loss: f32,
-    /// The trained head.
+    /// The architecture that was trained, as `retriever.config` takes it.
+    pub architecture: std::path::PathBuf,
+    /// The trained head, as `retriever.weights` takes it.
     pub weights: std::path::PathBuf,
 }
 
@@ -81,7 +82,8 @@ struct Draw {
 struct Trainer<'a> {
     options: &'a TrainOptions,
     data: TrainData,
-    cache: FeatureCache,
+    album: Album,
+    pictures: PictureFeatures,
     texts: TextTable,
     /// Rows of the text table: titles first, then questions, then named questions.
     named_rows: Vec<Vec<usize>>,
@@ -112,13 +114,19 @@ pub fn train(
         }
         .into());
     }
+    let config = config.sampling(options.text_layers.as_ref(), options.vision_layers.as_ref(), &files.config)?;
+    write_architecture(&config, &options.out.join("retriever.json"))?;
     let data = TrainData::read(&options.data, options.validate.as_deref())?;
     let device = Device::Cpu;
-    let vision = load_vision(&config, &files.vision_weights, &device)?;
-    let hashes = shards::files(&files.vision_weights)?.into_iter().map(|path| crate::io::hash::blake3_file(&path));
-    let hash = hashes.collect::<Result<Vec<_>, _>>()?.concat();
-    let mut cached = |done, total| progress(TrainEvent::Features { done, total });
-    let cache = FeatureCache::open(options, &config, &vision, &hash, &data.pictures, cancel, &mut cached)?;
+    let album = Album {
+        paths: data.pictures.iter().chain(&data.held_out).map(|picture| picture.path.clone()).collect(),
+        viewed: data.pictures.len(),
+        views: options.views,
+        seed: options.seed,
+    };
+    let features = options.features.clone().unwrap_or_else(|| options.out.join("features"));
+    let mut computed = |done, total| progress(TrainEvent::Features { done, total });
+    let pictures = PictureFeatures::open(&features, &config, &files.vision_weights, &album, cancel, &mut computed)?;
 
     let text_weights = Weights::load(&files.text_weights, &device)?;
     let text_tower = TextBackbone::load(&config.text, &text_weights, config.global_injection)?;
@@ -138,7 +146,8 @@ pub fn train(
     let head = Head::load(&config, &weights)?;
     weights.finish(&["log_temperature"])?;
 
-    let model = crate::io::hash::blake3_bytes(format!("{config:?}{:?}{hash}", data.titles).as_bytes());
+    let tower = weights_hash(&files.vision_weights)?;
+    let model = crate::io::hash::blake3_bytes(format!("{config:?}{:?}{tower}", data.titles).as_bytes());
     let saved = options.out.join("checkpoint.safetensors");
     let first = checkpoint::resume(&saved, &mut parameters, options, &model)?;
     if first > 0 {
@@ -148,7 +157,7 @@ pub fn train(
     for (index, picture) in data.pictures.iter().enumerate() {
         pictures_of[picture.entity].push(index);
     }
-    let mut trainer = Trainer { options, data, cache, texts, named_rows, pictures_of, head, log_scale };
+    let mut trainer = Trainer { options, data, album, pictures, texts, named_rows, pictures_of, head, log_scale };
 
     let metrics_path = options.out.join("metrics.jsonl");
     let mut history = kept_metrics(&metrics_path, first)?;
@@ -167,8 +176,7 @@ pub fn train(
         let grads = loss.backward()?;
         let norm = parameters.step(&grads, step + 1, rate, options.weight_decay, options.clip)?;
         let due = (step + 1) % options.checkpoint_every.max(1) == 0 || step + 1 == options.steps;
-        let validation =
-            if due && !trainer.data.held_out.is_empty() { Some(trainer.validate(&config, &vision)?) } else { None };
+        let validation = if due && !trainer.data.held_out.is_empty() { Some(trainer.validate()?) } else { None };
         let metrics = Metrics {
             step: step + 1,
             loss: value,
@@ -187,11 +195,19 @@ pub fn train(
         progress(TrainEvent::Step { metrics, total: options.steps });
     }
     write_atomic(&options.out.join("training.svg"), svg(&history).as_bytes())?;
-    let weights = options.out.join("head.safetensors");
+    let (architecture, weights) = (options.out.join("retriever.json"), options.out.join("head.safetensors"));
     checkpoint::export(&weights, &parameters)?;
     let tail = &history[history.len() - history.len().div_ceil(10)..];
     let final_loss = tail.iter().map(|m| m.loss).sum::<f32>() / tail.len().max(1) as f32;
-    Ok(TrainReport { steps: options.steps, seconds: started.elapsed().as_secs_f64(), final_loss, weights })
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(TrainReport { steps: options.steps, seconds, final_loss, architecture, weights })
+}
+
+/// The architecture as it is trained, for the weights that will lie beside it, which are in our own layout.
+fn write_architecture(config: &RetConfig, path: &std::path::Path) -> Result<(), TrainError> {
+    let own = RetConfig { weights_map: None, ..config.clone() };
+    let json = serde_json::to_vec_pretty(&own).map_err(std::io::Error::from)?;
+    Ok(write_atomic(path, &json)?)
 }
 
 /// Lines of an earlier process up to the checkpoint; later ones will be made again, so they are dropped.
@@ -278,7 +294,7 @@ impl Trainer<'_> {
     fn loss(&mut self, step: usize) -> Result<(Tensor, f32), TrainError> {
         let draw = self.draw(step);
         let queries = self.embed_queries(&draw)?;
-        let images = self.cache.read(&draw.document_image)?;
+        let images = self.pictures.batch(&draw.document_image)?;
         let texts = self.texts.batch(&draw.document_text)?;
         let documents = self.head.forward(Some(&texts), Some(&images))?;
         let n = draw.look.len();
@@ -310,7 +326,7 @@ impl Trainer<'_> {
             }
             let records: Vec<usize> = rows.iter().filter_map(|i| draw.query_image[*i]).collect();
             let texts: Vec<usize> = rows.iter().filter_map(|i| draw.query_text[*i]).collect();
-            let images = if with_image { Some(self.cache.read(&records)?) } else { None };
+            let images = if with_image { Some(self.pictures.batch(&records)?) } else { None };
             let texts = if with_text { Some(self.texts.batch(&texts)?) } else { None };
             parts.push(self.head.forward(texts.as_ref(), images.as_ref())?);
             order.extend(rows);
@@ -324,26 +340,21 @@ impl Trainer<'_> {
 
     /// Recall@1 of the left-out style against every entity's first picture and title; the query's text is the first
     /// question. Twins count as found.
-    fn validate(
-        &mut self,
-        config: &RetConfig,
-        tower: &crate::retriever::backbone::VisionBackbone,
-    ) -> Result<f32, TrainError> {
+    fn validate(&mut self) -> Result<f32, TrainError> {
         let entities: Vec<usize> = (0..self.data.titles.len()).collect();
         let mut documents = Vec::new();
         for rows in entities.chunks(64) {
-            let records: Vec<usize> = rows.iter().map(|e| self.pictures_of[*e][0] * (self.options.views + 1)).collect();
-            let images = self.cache.read(&records)?;
+            let records: Vec<usize> = rows.iter().map(|e| self.album.record(self.pictures_of[*e][0], 0)).collect();
+            let images = self.pictures.batch(&records)?;
             documents.push(self.head.forward(Some(&self.texts.batch(rows)?), Some(&images))?.detach());
         }
         let documents = Tensor::cat(&documents, 0)?;
         let mut hits = 0;
-        for pictures in self.data.held_out.chunks(64) {
-            let opened = pictures
-                .iter()
-                .map(|p| Picture::open(&p.path, &PictureLimits::default()).map_err(RetrieverError::from))
-                .collect::<Result<Vec<_>, _>>()?;
-            let images = tower_features(config, tower, &opened)?;
+        let first = self.data.pictures.len();
+        for (part, pictures) in self.data.held_out.chunks(64).enumerate() {
+            let records: Vec<usize> =
+                (0..pictures.len()).map(|at| self.album.record(first + part * 64 + at, 0)).collect();
+            let images = self.pictures.batch(&records)?;
             let question = self.data.titles.len();
             let texts = self.texts.batch(&vec![question; pictures.len()])?;
             let queries = self.head.forward(Some(&texts), Some(&images))?.detach();

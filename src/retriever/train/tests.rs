@@ -9,6 +9,8 @@ use image::{Rgb, RgbImage};
 use serde_json::json;
 
 use super::{TrainError, TrainEvent, TrainOptions, train};
+use crate::retriever::RetrieverFiles;
+use crate::retriever::encoder::Encoder;
 use crate::retriever::tiny;
 
 /// Four entities of two pictures each.
@@ -111,6 +113,91 @@ fn a_loss_falls_with_one_state_token_and_with_several() {
             }
         }
     }
+}
+
+/// Trains and says how many records were computed for it.
+fn computed(options: &TrainOptions, files: &RetrieverFiles) -> usize {
+    let mut records = 0;
+    train(options, files, &AtomicBool::new(false), &mut |event| {
+        if let TrainEvent::Features { total, .. } = event {
+            records = total;
+        }
+    })
+    .unwrap();
+    records
+}
+
+#[test]
+fn runs_over_fewer_layers_read_the_features_of_one_over_more() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let features = dir.path().join("features");
+    let run = |name: &str, text: &str, vision: &str| {
+        let options = TrainOptions {
+            features: Some(features.clone()),
+            text_layers: Some(text.parse().unwrap()),
+            vision_layers: Some(vision.parse().unwrap()),
+            ..options(dir.path(), &dir.path().join(name))
+        };
+        let computed = computed(&options, &files);
+        (computed, fs_err::read(options.out.join("head.safetensors")).unwrap())
+    };
+    let own = TrainOptions {
+        text_layers: Some("3".parse().unwrap()),
+        vision_layers: Some("4".parse().unwrap()),
+        ..options(dir.path(), &dir.path().join("own"))
+    };
+    assert_eq!(computed(&own, &files), 24);
+    let (records, _) = run("both", "0,3", "1,4");
+    assert_eq!(records, 24);
+    let (records, last) = run("last", "3", "4");
+    assert_eq!(records, 0);
+    assert_eq!(last, fs_err::read(own.out.join("head.safetensors")).unwrap());
+    // A layer that is not held: computed together with those that are, which are held once.
+    assert_eq!(run("other", "0", "2").0, 24);
+    assert_eq!(run("again", "0,3", "1,2").0, 0);
+    let names = fs_err::read_dir(&features).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_string_lossy().ends_with(".bin")).count(), 1);
+}
+
+#[test]
+fn features_that_were_interrupted_are_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let options = TrainOptions { views: 20, ..options(dir.path(), &dir.path().join("run")) };
+    let cancel = AtomicBool::new(false);
+    let mut done = Vec::new();
+    let stopped = train(&options, &files, &cancel, &mut |event| {
+        if let TrainEvent::Features { done: now, .. } = event {
+            done.push(now);
+            cancel.store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(matches!(stopped, Err(TrainError::Interrupted { step: 0 })), "{stopped:?}");
+    train(&options, &files, &AtomicBool::new(false), &mut |event| {
+        if let TrainEvent::Features { done: now, .. } = event {
+            done.push(now);
+        }
+    })
+    .unwrap();
+    assert_eq!(done, [64, 128, 168]);
+}
+
+#[test]
+fn the_architecture_of_a_run_goes_with_its_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let late = Some("late".parse().unwrap());
+    let options =
+        TrainOptions { text_layers: late.clone(), vision_layers: late, ..options(dir.path(), &dir.path().join("run")) };
+    let report = train(&options, &files, &AtomicBool::new(false), &mut |_| ()).unwrap();
+    let trained = RetrieverFiles { config: report.architecture, weights: report.weights, ..files };
+    let encoder = Encoder::load(&trained).unwrap();
+    assert_eq!(encoder.model.config().text_layers, [encoder.model.config().text.blocks() - 1]);
+    assert_eq!(encoder.model.config().vision_layers, [encoder.model.config().vision.blocks() - 1]);
 }
 
 #[test]

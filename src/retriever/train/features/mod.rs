@@ -1,0 +1,9 @@
+//! What the towers make of the training data, where training finds it.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `cache` | features on disk, one record an item, of as many layers as any run wanted |
+//! | `pictures` | records of pictures and of their random views |
+
+pub mod cache;
+pub mod pictures;
