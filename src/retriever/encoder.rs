@@ -186,10 +186,10 @@ fn embeddings(rows: &Tensor) -> Result<Vec<Embedding>> {
     rows.into_iter().map(|values| Ok(Embedding::new(values, dim).ok_or_else(empty)?)).collect()
 }
 
-/// A picture tower alone, for computing features without a head; `pooled` says whether its pooled vector will be wanted.
-pub fn load_vision(config: &RetConfig, path: &Path, pooled: bool, device: &Device) -> Result<VisionBackbone> {
+/// A picture tower alone, for computing features without a head.
+pub fn load_vision(config: &RetConfig, path: &Path, device: &Device) -> Result<VisionBackbone> {
     let weights = Weights::load(path, device)?;
-    let tower = VisionBackbone::load(&config.vision, &weights, pooled)?;
+    let tower = VisionBackbone::load(&config.vision, &weights, config.global_injection)?;
     weights.finish(config.vision.known_unused())?;
     Ok(tower)
 }

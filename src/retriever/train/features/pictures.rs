@@ -126,7 +126,11 @@ impl PictureFeatures {
         let mut compute = |records: std::ops::Range<usize>, wanted: &Wanted| {
             let tower = match &mut tower {
                 Some(tower) => tower,
-                empty => empty.insert(load_vision(config, weights, wanted.pooled, &Device::Cpu)?),
+                empty => {
+                    // The cache may hold pooled vectors that this run does not want.
+                    let config = RetConfig { global_injection: wanted.pooled, ..config.clone() };
+                    empty.insert(load_vision(&config, weights, &Device::Cpu)?)
+                }
             };
             let records: Vec<usize> = records.collect();
             Ok(tower.forward(&album.pixels(config, &records)?, wanted)?)
