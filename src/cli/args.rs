@@ -350,6 +350,9 @@ pub struct TrainArgs {
     /// Pairs in a batch
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
+    /// Batches in an optimiser step, each with its own negatives; their gradients are averaged
+    #[arg(long, value_name = "N")]
+    pub accumulate: Option<usize>,
     /// Augmented views of each picture
     #[arg(long, value_name = "N")]
     pub views: Option<usize>,
@@ -374,6 +377,9 @@ pub struct TrainArgs {
     /// Steps between two checkpoints
     #[arg(long, value_name = "N")]
     pub checkpoint_every: Option<usize>,
+    /// Steps between two measurements of recall
+    #[arg(long, value_name = "N")]
+    pub eval_every: Option<usize>,
     /// Leave this style of pictures out of training and measure recall on it
     #[arg(long, value_name = "STYLE")]
     pub validate: Option<String>,

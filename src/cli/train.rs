@@ -23,14 +23,19 @@ pub fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<Exit> {
     let files = engines::tower_files(&config)?;
     let options = options(args)?;
     let guard = interrupt::guard();
-    let mut progress = Progress::new(&context.screen, "computing features", Unit::Things("views"));
+    let mut progress = Progress::new(&context.screen, "computing features", Unit::Things("items"));
     let report = train(&options, &files, guard.flag(), &mut |event| match event {
         TrainEvent::Features { done, total } => progress.set(done as u64, Some(total as u64)),
         TrainEvent::Resumed { step } => progress.note(&format!("going on after step {step}")),
         TrainEvent::Step { metrics, total } => {
             progress.rename("training", Unit::Things("steps"));
             progress.set(metrics.step as u64, Some(total as u64));
-            if metrics.step % TELL == 0 {
+            if let Some(recall) = metrics.evaluation {
+                progress.note(&format!(
+                    "step {}: loss {:.4}, recall@1 {:.3}, @5 {:.3}, @10 {:.3}",
+                    metrics.step, metrics.loss, recall.recall_at_1, recall.recall_at_5, recall.recall_at_10
+                ));
+            } else if metrics.step % TELL == 0 {
                 progress.note(&format!("step {}: loss {:.4}", metrics.step, metrics.loss));
             }
         }
@@ -72,6 +77,7 @@ fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
         vision_layers: args.vision_layers.clone().or_else(|| args.layers.clone()),
         steps: args.steps.unwrap_or(default.steps),
         batch: args.batch.unwrap_or(default.batch),
+        accumulate: args.accumulate.unwrap_or(default.accumulate),
         views: args.views.unwrap_or(default.views),
         learning_rate: args.lr.unwrap_or(default.learning_rate),
         warmup: args.warmup.unwrap_or(default.warmup),
@@ -80,6 +86,7 @@ fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
         drop_image: args.drop_image.unwrap_or(default.drop_image),
         seed: args.seed.unwrap_or(default.seed),
         checkpoint_every: args.checkpoint_every.unwrap_or(default.checkpoint_every),
+        eval_every: args.eval_every.unwrap_or(default.eval_every),
         validate: args.validate.clone(),
         ..default
     })

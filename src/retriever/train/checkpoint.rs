@@ -19,6 +19,7 @@ fn identity(options: &TrainOptions, model: &str) -> Result<String, TrainError> {
         data: Default::default(),
         features: None,
         checkpoint_every: 0,
+        eval_every: 0,
         ..options.clone()
     };
     Ok(format!("{model} {}", serde_json::to_string(&same).map_err(std::io::Error::from)?))

@@ -7,13 +7,15 @@
 pub mod augment;
 pub mod checkpoint;
 pub mod data;
+pub mod evaluate;
 pub mod features;
+pub mod learner;
+pub mod loss;
 pub mod optimizer;
 pub mod plot;
 pub mod run;
 #[cfg(test)]
 mod tests;
-mod texts;
 
 pub use run::{TrainEvent, TrainReport, train};
 
@@ -40,8 +42,10 @@ pub struct TrainOptions {
     pub vision_layers: Option<Layers>,
     /// Steps in all.
     pub steps: usize,
-    /// Entities of one step: each gives one query and one document.
+    /// Queries of one batch, each with a document.
     pub batch: usize,
+    /// Batches of one step, each with its own negatives; their gradients are averaged.
+    pub accumulate: usize,
     /// Augmented views of every training picture.
     pub views: usize,
     /// Largest learning rate, reached after the warm-up, then a cosine to zero.
@@ -60,6 +64,8 @@ pub struct TrainOptions {
     pub seed: u64,
     /// A checkpoint every so many steps.
     pub checkpoint_every: usize,
+    /// Recall of what is not learned from, every so many steps and at the end.
+    pub eval_every: usize,
     /// A style of pictures left out of training and used to measure recall instead.
     pub validate: Option<String>,
 }
@@ -74,6 +80,7 @@ impl Default for TrainOptions {
             vision_layers: None,
             steps: 450,
             batch: 124,
+            accumulate: 1,
             views: 12,
             learning_rate: 1e-3,
             warmup: 50,
@@ -83,6 +90,7 @@ impl Default for TrainOptions {
             drop_image: 0.1,
             seed: 7,
             checkpoint_every: 50,
+            eval_every: 50,
             validate: None,
         }
     }

@@ -18,6 +18,34 @@ pub struct Parameters {
     slots: BTreeMap<String, Slot>,
 }
 
+/// Gradients by name.
+#[derive(Debug, Default)]
+pub struct Gradients(BTreeMap<String, Tensor>);
+
+impl Gradients {
+    /// Adds what another batch gave, divided by `batches`.
+    ///
+    /// # Errors
+    /// The engine's own.
+    pub fn add(&mut self, other: Self, batches: usize) -> Result<(), TrainError> {
+        for (name, grad) in other.0 {
+            let part = if batches == 1 { grad } else { (grad / batches as f64)? };
+            let sum = match self.0.remove(&name) {
+                Some(sum) => (sum + part)?,
+                None => part,
+            };
+            self.0.insert(name, sum);
+        }
+        Ok(())
+    }
+
+    /// One parameter's, if the loss depends on it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.get(name)
+    }
+}
+
 struct Slot {
     var: Var,
     first: Tensor,
@@ -87,29 +115,36 @@ impl Parameters {
         Some(())
     }
 
+    /// The parameters' own of all gradients.
+    #[must_use]
+    pub fn gradients(&self, grads: &GradStore) -> Gradients {
+        let own = self.slots.iter().filter_map(|(name, slot)| Some((name.clone(), grads.get(&slot.var)?.detach())));
+        Gradients(own.collect())
+    }
+
     /// One step (numbered from 1), the gradient clipped to norm `clip`. Returns the norm before clipping.
     ///
     /// # Errors
     /// The engine's own.
     pub fn step(
         &mut self,
-        grads: &GradStore,
+        grads: &Gradients,
         step: usize,
         rate: f64,
         decay: f64,
         clip: f64,
     ) -> Result<f32, TrainError> {
         let mut squares = 0f32;
-        for slot in self.slots.values() {
-            if let Some(grad) = grads.get(&slot.var) {
+        for name in self.slots.keys() {
+            if let Some(grad) = grads.get(name) {
                 squares += grad.sqr()?.sum_all()?.to_scalar::<f32>()?;
             }
         }
         let norm = squares.sqrt();
         let scale = (clip / f64::from(norm).max(1e-12)).min(1.0);
         let (correct1, correct2) = (1.0 - BETA1.powi(step as i32), 1.0 - BETA2.powi(step as i32));
-        for slot in self.slots.values_mut() {
-            let Some(grad) = grads.get(&slot.var) else { continue };
+        for (name, slot) in &mut self.slots {
+            let Some(grad) = grads.get(name) else { continue };
             let grad = (grad * scale)?.detach();
             slot.first = ((&slot.first * BETA1)? + (&grad * (1.0 - BETA1))?)?.detach();
             slot.second = ((&slot.second * BETA2)? + (grad.sqr()? * (1.0 - BETA2))?)?.detach();

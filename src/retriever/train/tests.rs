@@ -8,6 +8,8 @@ use candle_core::{DType, Device};
 use image::{Rgb, RgbImage};
 use serde_json::json;
 
+use super::optimizer::Gradients;
+use super::run::{Run, gradients};
 use super::{TrainError, TrainEvent, TrainOptions, train};
 use crate::retriever::RetrieverFiles;
 use crate::retriever::encoder::Encoder;
@@ -82,6 +84,62 @@ fn a_run_that_is_stopped_and_resumed_gives_the_weights_of_an_undisturbed_one() {
 }
 
 #[test]
+fn accumulated_gradients_are_the_mean_of_those_of_their_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let one = options(dir.path(), &dir.path().join("run"));
+    let three = TrainOptions { accumulate: 3, ..one.clone() };
+    fs_err::create_dir_all(&one.out).unwrap();
+    let Run { data, mut learner, parameters, .. } =
+        Run::open(&one, &files, &AtomicBool::new(false), &mut |_| ()).unwrap();
+    let (mean, together) = gradients(&mut learner, &parameters, &data, &three, 1).unwrap();
+    let alone: Vec<_> = (3..6).map(|step| gradients(&mut learner, &parameters, &data, &one, step).unwrap()).collect();
+    assert!((mean.loss - alone.iter().map(|(mean, _)| mean.loss).sum::<f32>() / 3.0).abs() < 1e-5);
+    for name in ["state", "proj.weight", "text_adapter.0.weight", "vision_global.bias", "log_temperature"] {
+        let flat =
+            |gradients: &Gradients| gradients.get(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let parts: Vec<Vec<f32>> = alone.iter().map(|(_, gradients)| flat(gradients)).collect();
+        assert!(parts[0].iter().zip(&parts[1]).any(|(a, b)| (a - b).abs() > 1e-4), "{name}: batches are alike");
+        for (at, sum) in flat(&together).into_iter().enumerate() {
+            let expected = parts.iter().map(|part| part[at]).sum::<f32>() / 3.0;
+            assert!((sum - expected).abs() < 1e-5 * expected.abs().max(1.0), "{name}: {sum}, expected {expected}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_is_measured_now_and_then_and_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let options = TrainOptions {
+        validate: Some("b".into()),
+        accumulate: 2,
+        eval_every: 5,
+        ..options(dir.path(), &dir.path().join("run"))
+    };
+    let mut measured = Vec::new();
+    train(&options, &files, &AtomicBool::new(false), &mut |event| {
+        if let TrainEvent::Step { metrics, .. } = event
+            && let Some(recall) = metrics.evaluation
+        {
+            measured.push((metrics.step, recall));
+        }
+    })
+    .unwrap();
+    assert_eq!(measured.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [5, 10, 12]);
+    // Five places for four documents.
+    assert!(measured.iter().all(|(_, recall)| recall.queries == 4 && recall.recall_at_5 == 1.0), "{measured:?}");
+    let log = fs_err::read_to_string(options.out.join("metrics.jsonl")).unwrap();
+    assert_eq!(log.lines().filter(|line| line.contains("\"recall_at_10\":1.0")).count(), 3);
+    let plot = fs_err::read_to_string(options.out.join("training.svg")).unwrap();
+    for name in ["loss", "batch recall@1", "recall@1", "recall@5", "recall@10"] {
+        assert!(plot.contains(&format!(">{name}</text>")), "{name}");
+    }
+}
+
+#[test]
 fn a_loss_falls_with_one_state_token_and_with_several() {
     let dir = tempfile::tempdir().unwrap();
     data(dir.path());
@@ -115,12 +173,14 @@ fn a_loss_falls_with_one_state_token_and_with_several() {
     }
 }
 
-/// Trains and says how many records were computed for it.
-fn computed(options: &TrainOptions, files: &RetrieverFiles) -> usize {
-    let mut records = 0;
+/// Trains and says how many records were computed for it: of pictures, then of texts.
+fn computed(options: &TrainOptions, files: &RetrieverFiles) -> Vec<usize> {
+    let mut records = Vec::new();
     train(options, files, &AtomicBool::new(false), &mut |event| {
-        if let TrainEvent::Features { total, .. } = event {
-            records = total;
+        if let TrainEvent::Features { done, total } = event
+            && done == total
+        {
+            records.push(total);
         }
     })
     .unwrap();
@@ -148,17 +208,17 @@ fn runs_over_fewer_layers_read_the_features_of_one_over_more() {
         vision_layers: Some("4".parse().unwrap()),
         ..options(dir.path(), &dir.path().join("own"))
     };
-    assert_eq!(computed(&own, &files), 24);
+    assert_eq!(computed(&own, &files), [24, 9]);
     let (records, _) = run("both", "0,3", "1,4");
-    assert_eq!(records, 24);
+    assert_eq!(records, [24, 9]);
     let (records, last) = run("last", "3", "4");
-    assert_eq!(records, 0);
+    assert_eq!(records, [0; 0]);
     assert_eq!(last, fs_err::read(own.out.join("head.safetensors")).unwrap());
     // A layer that is not held: computed together with those that are, which are held once.
-    assert_eq!(run("other", "0", "2").0, 24);
-    assert_eq!(run("again", "0,3", "1,2").0, 0);
+    assert_eq!(run("other", "0", "2").0, [24]);
+    assert_eq!(run("again", "0,3", "1,2").0, [0; 0]);
     let names = fs_err::read_dir(&features).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(names.filter(|name| name.to_string_lossy().ends_with(".bin")).count(), 1);
+    assert_eq!(names.filter(|name| name.to_string_lossy().ends_with(".bin")).count(), 2);
 }
 
 #[test]
@@ -182,7 +242,7 @@ fn features_that_were_interrupted_are_gone_on_with() {
         }
     })
     .unwrap();
-    assert_eq!(done, [64, 128, 168]);
+    assert_eq!(done, [64, 128, 168, 9]);
 }
 
 #[test]

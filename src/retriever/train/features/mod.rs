@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `cache` | features on disk, one record an item, of as many layers as any run wanted |
 //! | `pictures` | records of pictures and of their random views |
+//! | `texts` | records of texts |
 
 pub mod cache;
 pub mod pictures;
+pub mod texts;

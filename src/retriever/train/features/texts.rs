@@ -1,0 +1,102 @@
+//! Features of texts.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::cache::{Content, FeatureCache, Precision, Record};
+use super::pictures::weights_hash;
+use crate::retriever::RetrieverFiles;
+use crate::retriever::backbone::{LayerFeatures, TextBackbone, Wanted};
+use crate::retriever::config::RetConfig;
+use crate::retriever::encoder::COMPUTATION;
+use crate::retriever::model;
+use crate::retriever::preprocess::TextProcessor;
+use crate::retriever::train::TrainError;
+use crate::retriever::weights::Weights;
+
+/// Features of texts by row.
+pub struct TextFeatures {
+    cache: FeatureCache,
+}
+
+impl TextFeatures {
+    /// Opens the cache in `dir`; the tower is loaded only if something is missing there.
+    ///
+    /// # Errors
+    /// As [`FeatureCache::open`], and those of the tower and of the tokenizer.
+    pub fn open(
+        dir: &Path,
+        config: &RetConfig,
+        files: &RetrieverFiles,
+        texts: &[String],
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, TrainError> {
+        let processor = TextProcessor::load(&files.tokenizer, config.max_text_tokens)?;
+        let facts = serde_json::json!({
+            "computation": COMPUTATION, "tower": weights_hash(&files.text_weights)?, "text": config.text,
+            "tokenizer": crate::io::hash::blake3_file(&files.tokenizer)?, "tokens": config.max_text_tokens,
+            "texts": texts,
+        });
+        let rows = |range: std::ops::Range<usize>| {
+            let rows: Vec<&str> = texts[range].iter().map(String::as_str).collect();
+            processor.batch(&rows, &Device::Cpu)
+        };
+        let mut tokens = Vec::with_capacity(texts.len());
+        for row in 0..texts.len() {
+            tokens.push(rows(row..row + 1)?.attention_mask.sum_all()?.to_scalar::<u32>()? as usize);
+        }
+        let content = Content {
+            name: "texts",
+            key: crate::io::hash::blake3_bytes(facts.to_string().as_bytes()),
+            precision: Precision::Single,
+            records: texts.len(),
+            tokens: Some(tokens),
+        };
+        let mut tower: Option<TextBackbone> = None;
+        let mut compute = |range: std::ops::Range<usize>, wanted: &Wanted| {
+            let tower = match &mut tower {
+                Some(tower) => tower,
+                empty => {
+                    let weights = Weights::load(&files.text_weights, &Device::Cpu)?;
+                    let loaded = TextBackbone::load(&config.text, &weights, wanted.pooled)?;
+                    weights.finish(config.text.known_unused())?;
+                    empty.insert(loaded)
+                }
+            };
+            Ok(tower.forward(&rows(range)?, wanted)?)
+        };
+        let cache = FeatureCache::open(dir, &content, &config.text_wanted(), cancel, &mut compute, progress)?;
+        Ok(Self { cache })
+    }
+
+    /// The given texts as a batch, padded to the longest.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn batch(&mut self, rows: &[usize]) -> Result<model::TextFeatures, TrainError> {
+        let records = rows.iter().map(|row| self.cache.read(*row)).collect::<Result<Vec<Record>, _>>()?;
+        let count = records.len();
+        let longest = records.iter().map(|record| record.tokens).max().unwrap_or(0);
+        let mut layers = Vec::new();
+        for (layer, (_, width)) in self.cache.shapes().enumerate() {
+            let mut flat = vec![0f32; count * longest * width];
+            for (record, out) in records.iter().zip(flat.chunks_mut(longest * width)) {
+                let source = &record.layers[layer];
+                out[..source.len()].copy_from_slice(source);
+            }
+            layers.push(Tensor::from_vec(flat, (count, longest, width), &Device::Cpu)?);
+        }
+        let pooled = self.cache.pooled().map(|width| {
+            let flat = records.iter().flat_map(|record| record.pooled.iter().copied()).collect::<Vec<f32>>();
+            Tensor::from_vec(flat, (count, width), &Device::Cpu)
+        });
+        let mask: Vec<u32> =
+            records.iter().flat_map(|record| (0..longest).map(|at| u32::from(at < record.tokens))).collect();
+        let attention_mask = Tensor::from_vec(mask, (count, longest), &Device::Cpu)?.to_dtype(DType::U32)?;
+        let features = LayerFeatures { layers, pooled: pooled.transpose()? };
+        Ok(model::TextFeatures { features, attention_mask })
+    }
+}
