@@ -323,9 +323,19 @@ pub enum FloatArg {
 /// `cicerone train`
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
-    #[arg(long, value_name = "DIR")]
+    /// Folder with images.csv, kb.jsonl and questions.csv, by default the starter's; with --passages a file of queries in
+    /// M2KR's layout, one JSON object a line: instruction, question, image_path, passage_id
+    #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Passages in M2KR's layout, one JSON object a line: passage_id, passage_text, passage_image_path
+    #[arg(long, value_name = "FILE", requires_all = ["data", "images"], conflicts_with = "validate")]
+    pub passages: Option<PathBuf>,
+    /// Folder of the pictures that queries and passages name
+    #[arg(long, value_name = "DIR", requires = "passages")]
+    pub images: Option<PathBuf>,
+    /// Queries in M2KR's layout to measure recall on
+    #[arg(long, value_name = "FILE", requires = "passages")]
+    pub validation: Option<PathBuf>,
     /// Folder for weights, checkpoints and metrics; training goes on from its checkpoint
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -374,6 +384,12 @@ pub struct TrainArgs {
     /// Share of queries without a picture
     #[arg(long, value_name = "SHARE")]
     pub drop_image: Option<f64>,
+    /// Wrong documents that each query brings into its batch, those that the head takes for right
+    #[arg(long, value_name = "N")]
+    pub hard_negatives: Option<usize>,
+    /// Steps after which the head is asked for them anew
+    #[arg(long, value_name = "N", requires = "hard_negatives")]
+    pub mine_every: Option<usize>,
     /// Steps between two checkpoints
     #[arg(long, value_name = "N")]
     pub checkpoint_every: Option<usize>,
@@ -439,9 +455,19 @@ pub enum EvalCommand {
 /// `cicerone eval retrieval`
 #[derive(Debug, Args)]
 pub struct EvalRetrievalArgs {
-    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
-    #[arg(long, value_name = "DIR")]
+    /// Folder with images.csv, kb.jsonl and questions.csv, by default the starter's; with --passages a file of queries in
+    /// M2KR's layout, one JSON object a line: instruction, question, image_path, passage_id
+    #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Passages in M2KR's layout, one JSON object a line: passage_id, passage_text, passage_image_path
+    #[arg(long, value_name = "FILE", requires_all = ["data", "images"], conflicts_with = "validate")]
+    pub passages: Option<PathBuf>,
+    /// Folder of the pictures that queries and passages name
+    #[arg(long, value_name = "DIR", requires = "passages")]
+    pub images: Option<PathBuf>,
+    /// Queries in M2KR's layout to measure recall on
+    #[arg(long, value_name = "FILE", requires = "passages")]
+    pub validation: Option<PathBuf>,
     /// Which pictures are the queries
     #[arg(long, default_value = "test")]
     pub split: String,
@@ -503,9 +529,19 @@ pub enum ProbeCommand {
 /// `cicerone probe gates`
 #[derive(Debug, Args)]
 pub struct ProbeGatesArgs {
-    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
-    #[arg(long, value_name = "DIR")]
+    /// Folder with images.csv, kb.jsonl and questions.csv, by default the starter's; with --passages a file of queries in
+    /// M2KR's layout, one JSON object a line: instruction, question, image_path, passage_id
+    #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Passages in M2KR's layout, one JSON object a line: passage_id, passage_text, passage_image_path
+    #[arg(long, value_name = "FILE", requires_all = ["data", "images"], conflicts_with = "validate")]
+    pub passages: Option<PathBuf>,
+    /// Folder of the pictures that queries and passages name
+    #[arg(long, value_name = "DIR", requires = "passages")]
+    pub images: Option<PathBuf>,
+    /// Queries in M2KR's layout to measure recall on
+    #[arg(long, value_name = "FILE", requires = "passages")]
+    pub validation: Option<PathBuf>,
     /// Which pictures are the sample
     #[arg(long, default_value = "test")]
     pub split: String,

@@ -9,7 +9,7 @@ use super::interrupt;
 use super::progress::{Progress, Unit};
 use crate::config::{ModelRef, starter_dir};
 use crate::rag::engines;
-use crate::retriever::train::{TrainError, TrainEvent, TrainOptions, TrainReport, train};
+use crate::retriever::train::{JsonlFiles, TrainError, TrainEvent, TrainOptions, TrainReport, train};
 
 /// Steps between two plain lines.
 const TELL: usize = 50;
@@ -71,6 +71,11 @@ fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
     };
     Ok(TrainOptions {
         data,
+        jsonl: args.passages.clone().zip(args.images.clone()).map(|(passages, images)| JsonlFiles {
+            passages,
+            images,
+            validation: args.validation.clone(),
+        }),
         out: args.out.clone(),
         features: args.features.clone(),
         text_layers: args.text_layers.clone().or_else(|| args.layers.clone()),
@@ -86,6 +91,8 @@ fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
         drop_image: args.drop_image.unwrap_or(default.drop_image),
         seed: args.seed.unwrap_or(default.seed),
         checkpoint_every: args.checkpoint_every.unwrap_or(default.checkpoint_every),
+        hard_negatives: args.hard_negatives.unwrap_or(default.hard_negatives),
+        mine_every: args.mine_every.unwrap_or(default.mine_every),
         eval_every: args.eval_every.unwrap_or(default.eval_every),
         validate: args.validate.clone(),
         ..default

@@ -17,6 +17,7 @@ fn identity(options: &TrainOptions, model: &str) -> Result<String, TrainError> {
     let same = TrainOptions {
         out: Default::default(),
         data: Default::default(),
+        jsonl: None,
         features: None,
         checkpoint_every: 0,
         eval_every: 0,

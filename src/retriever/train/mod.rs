@@ -11,6 +11,7 @@ pub mod evaluate;
 pub mod features;
 pub mod learner;
 pub mod loss;
+pub mod negatives;
 pub mod optimizer;
 pub mod plot;
 pub mod run;
@@ -30,8 +31,10 @@ use super::layer_choice::Layers;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainOptions {
-    /// Folder with `images.csv`, `kb.jsonl` and `questions.csv`.
+    /// Folder with `images.csv`, `kb.jsonl` and `questions.csv`; with `jsonl` the file of queries.
     pub data: PathBuf,
+    /// What goes with queries in M2KR's layout.
+    pub jsonl: Option<JsonlFiles>,
     /// Folder of the run: checkpoint, metrics, plot, architecture, weights.
     pub out: PathBuf,
     /// Folder of the towers' features, which several runs may share; without it, `features` below `out`.
@@ -64,16 +67,33 @@ pub struct TrainOptions {
     pub seed: u64,
     /// A checkpoint every so many steps.
     pub checkpoint_every: usize,
+    /// Wrong documents that each query brings into its batch: those that the head took for right when it was last asked.
+    pub hard_negatives: usize,
+    /// It is asked every so many steps.
+    pub mine_every: usize,
     /// Recall of what is not learned from, every so many steps and at the end.
     pub eval_every: usize,
     /// A style of pictures left out of training and used to measure recall instead.
     pub validate: Option<String>,
 }
 
+/// What goes with a file of queries in M2KR's layout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlFiles {
+    /// File of the passages.
+    pub passages: PathBuf,
+    /// Folder of the pictures that queries and passages name.
+    pub images: PathBuf,
+    /// File of queries that recall is measured on.
+    pub validation: Option<PathBuf>,
+}
+
 impl Default for TrainOptions {
     fn default() -> Self {
         Self {
             data: "data/starter".into(),
+            jsonl: None,
             out: "train".into(),
             features: None,
             text_layers: None,
@@ -90,6 +110,8 @@ impl Default for TrainOptions {
             drop_image: 0.1,
             seed: 7,
             checkpoint_every: 50,
+            hard_negatives: 0,
+            mine_every: 100,
             eval_every: 50,
             validate: None,
         }

@@ -11,6 +11,7 @@ use super::evaluate::evaluate;
 use super::features::pictures::{PictureFeatures, weights_hash};
 use super::features::texts::TextFeatures;
 use super::learner::{Learner, MAX_SCALE};
+use super::negatives::Negatives;
 use super::optimizer::{Gradients, Parameters};
 use super::plot::{Metrics, svg};
 use super::{TrainError, TrainOptions, checkpoint};
@@ -66,6 +67,8 @@ pub(super) struct Run {
     pub(super) data: TrainData,
     pub(super) learner: Learner,
     pub(super) parameters: Parameters,
+    /// What the head last took for right, where that is asked.
+    pub(super) negatives: Option<Negatives>,
     /// Says of two runs whether their architecture and data are the same.
     identity: String,
 }
@@ -109,7 +112,52 @@ impl Run {
 
         let towers = [weights_hash(&files.text_weights)?, weights_hash(&files.vision_weights)?];
         let identity = crate::io::hash::blake3_bytes(format!("{config:?}{}{towers:?}", data.identity).as_bytes());
-        Ok(Self { data, learner: Learner { head, log_scale, texts, pictures }, parameters, identity })
+        let learner = Learner { head, log_scale, texts, pictures };
+        Ok(Self { data, learner, parameters, negatives: None, identity })
+    }
+
+    /// What the batches of a step say, averaged.
+    pub(super) fn gradients(&mut self, options: &TrainOptions, step: usize) -> Result<(Mean, Gradients), TrainError> {
+        let batches = options.accumulate.max(1);
+        let (mut mean, mut sum) = (Mean::default(), Gradients::default());
+        for batch in 0..batches {
+            let mut draw = self.data.draw(step * batches + batch, options);
+            let shown: Vec<Shown> = draw.queries.iter().map(|query| query.shown).collect();
+            let queries = self.learner.embed(&shown)?;
+            if let Some(negatives) = &self.negatives {
+                negatives.add(&mut draw, &queries, &self.data.documents)?;
+            }
+            let contrast = self.learner.contrast(&draw, &queries)?;
+            let loss = contrast.loss.to_scalar::<f32>()?;
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { step: step + 1, loss });
+            }
+            mean.loss += loss / batches as f32;
+            mean.recall_at_1 += contrast.recall_at_1 / batches as f32;
+            sum.add(self.parameters.gradients(&contrast.loss.backward()?), batches)?;
+        }
+        Ok((mean, sum))
+    }
+
+    /// Asks the head for its negatives, if it is time to. They must be those of the last time also in a run that was
+    /// interrupted: see [`super::negatives`].
+    fn mine(&mut self, options: &TrainOptions, step: usize, resumed: bool) -> Result<(), TrainError> {
+        let last = step - step % options.mine_every.max(1);
+        if options.hard_negatives == 0 || last == 0 || !(last == step || resumed) {
+            return Ok(());
+        }
+        let path = options.out.join("negatives.safetensors");
+        self.negatives = Some(if last == step {
+            self.save(options, step)?;
+            Negatives::mine(&path, &mut self.learner, &self.data.documents, options.hard_negatives, step)?
+        } else {
+            Negatives::load(&path, options.hard_negatives, last)?
+        });
+        Ok(())
+    }
+
+    fn save(&self, options: &TrainOptions, step: usize) -> Result<(), TrainError> {
+        checkpoint::save(&checkpoint_path(options), &self.parameters, step, options, &self.identity)
     }
 }
 
@@ -126,9 +174,8 @@ pub fn train(
     let started = Instant::now();
     fs_err::create_dir_all(&options.out)?;
     let _lock = crate::io::lock::DirLock::acquire(&options.out).map_err(std::io::Error::other)?;
-    let Run { data, mut learner, mut parameters, identity } = Run::open(options, files, cancel, progress)?;
-    let saved = options.out.join("checkpoint.safetensors");
-    let first = checkpoint::resume(&saved, &mut parameters, options, &identity)?;
+    let mut run = Run::open(options, files, cancel, progress)?;
+    let first = checkpoint::resume(&checkpoint_path(options), &mut run.parameters, options, &run.identity)?;
     if first > 0 {
         progress(TrainEvent::Resumed { step: first });
     }
@@ -137,14 +184,15 @@ pub fn train(
     let mut log = JsonlWriter::open(&metrics_path).map_err(std::io::Error::other)?;
     for step in first..options.steps {
         if cancel.load(Ordering::Relaxed) {
-            checkpoint::save(&saved, &parameters, step, options, &identity)?;
+            run.save(options, step)?;
             return Err(TrainError::Interrupted { step });
         }
+        run.mine(options, step, step == first)?;
         let rate = options.rate(step);
-        let (mean, gradients) = gradients(&mut learner, &parameters, &data, options, step)?;
-        let norm = parameters.step(&gradients, step + 1, rate, options.weight_decay, options.clip)?;
+        let (mean, gradients) = run.gradients(options, step)?;
+        let norm = run.parameters.step(&gradients, step + 1, rate, options.weight_decay, options.clip)?;
         let every = |steps: usize| (step + 1) % steps.max(1) == 0 || step + 1 == options.steps;
-        let evaluation = if every(options.eval_every) { evaluate(&mut learner, &data)? } else { None };
+        let evaluation = if every(options.eval_every) { evaluate(&mut run.learner, &run.data)? } else { None };
         let metrics = Metrics {
             step: step + 1,
             loss: mean.loss,
@@ -152,19 +200,19 @@ pub fn train(
             evaluation,
             learning_rate: rate,
             gradient_norm: norm,
-            scale: learner.log_scale.to_scalar::<f32>()?.exp().min(MAX_SCALE as f32),
+            scale: run.learner.log_scale.to_scalar::<f32>()?.exp().min(MAX_SCALE as f32),
         };
         log.append(&metrics).map_err(std::io::Error::other)?;
         history.push(metrics.clone());
         if every(options.checkpoint_every) {
             log.sync().map_err(std::io::Error::other)?;
-            checkpoint::save(&saved, &parameters, step + 1, options, &identity)?;
+            run.save(options, step + 1)?;
         }
         progress(TrainEvent::Step { metrics, total: options.steps });
     }
     write_atomic(&options.out.join("training.svg"), svg(&history).as_bytes())?;
     let (architecture, weights) = (options.out.join("retriever.json"), options.out.join("head.safetensors"));
-    checkpoint::export(&weights, &parameters)?;
+    checkpoint::export(&weights, &run.parameters)?;
     let tail = &history[history.len() - history.len().div_ceil(10)..];
     let final_loss = tail.iter().map(|m| m.loss).sum::<f32>() / tail.len().max(1) as f32;
     let seconds = started.elapsed().as_secs_f64();
@@ -198,30 +246,8 @@ pub(super) struct Mean {
     pub(super) recall_at_1: f32,
 }
 
-/// What the batches of a step say, averaged.
-pub(super) fn gradients(
-    learner: &mut Learner,
-    parameters: &Parameters,
-    data: &TrainData,
-    options: &TrainOptions,
-    step: usize,
-) -> Result<(Mean, Gradients), TrainError> {
-    let batches = options.accumulate.max(1);
-    let (mut mean, mut sum) = (Mean::default(), Gradients::default());
-    for batch in 0..batches {
-        let draw = data.draw(step * batches + batch, options);
-        let shown: Vec<Shown> = draw.queries.iter().map(|query| query.shown).collect();
-        let queries = learner.embed(&shown)?;
-        let contrast = learner.contrast(&draw, &queries)?;
-        let loss = contrast.loss.to_scalar::<f32>()?;
-        if !loss.is_finite() {
-            return Err(TrainError::Diverged { step: step + 1, loss });
-        }
-        mean.loss += loss / batches as f32;
-        mean.recall_at_1 += contrast.recall_at_1 / batches as f32;
-        sum.add(parameters.gradients(&contrast.loss.backward()?), batches)?;
-    }
-    Ok((mean, sum))
+fn checkpoint_path(options: &TrainOptions) -> std::path::PathBuf {
+    options.out.join("checkpoint.safetensors")
 }
 
 impl TrainOptions {

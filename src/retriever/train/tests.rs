@@ -9,8 +9,8 @@ use image::{Rgb, RgbImage};
 use serde_json::json;
 
 use super::optimizer::Gradients;
-use super::run::{Run, gradients};
-use super::{TrainError, TrainEvent, TrainOptions, train};
+use super::run::Run;
+use super::{JsonlFiles, TrainError, TrainEvent, TrainOptions, train};
 use crate::retriever::RetrieverFiles;
 use crate::retriever::encoder::Encoder;
 use crate::retriever::tiny;
@@ -49,38 +49,158 @@ fn options(data: &Path, out: &Path) -> TrainOptions {
     }
 }
 
-#[test]
-fn a_run_that_is_stopped_and_resumed_gives_the_weights_of_an_undisturbed_one() {
-    let dir = tempfile::tempdir().unwrap();
-    data(dir.path());
-    let files = tiny::write(dir.path());
-    let never = AtomicBool::new(false);
-    let whole = train(&options(dir.path(), &dir.path().join("whole")), &files, &never, &mut |_| ()).unwrap();
+/// The same entities as queries and passages, in M2KR's layout: every passage is right for two queries.
+fn jsonl(dir: &Path) -> TrainOptions {
+    data(dir);
+    let (mut passages, mut queries) = (String::new(), String::new());
+    for entity in 0..4 {
+        passages += &format!(
+            "{{\"passage_id\":{entity},\"passage_text\":\"entity {entity}\",\"passage_image_path\":\"{entity}a.png\"}}\n"
+        );
+        for (style, question) in [("a", "null"), ("b", "\"what is it\"")] {
+            queries += &format!(
+                "{{\"instruction\":\"find\",\"question\":{question},\"image_path\":\"{entity}{style}.png\",\
+                 \"passage_id\":[\"{entity}\"]}}\n"
+            );
+        }
+    }
+    fs_err::write(dir.join("passages.jsonl"), passages).unwrap();
+    fs_err::write(dir.join("train.jsonl"), queries).unwrap();
+    let files = JsonlFiles {
+        passages: dir.join("passages.jsonl"),
+        images: dir.into(),
+        validation: Some(dir.join("train.jsonl")),
+    };
+    TrainOptions { data: dir.join("train.jsonl"), jsonl: Some(files), ..options(dir, &dir.join("run")) }
+}
 
-    let options = options(dir.path(), &dir.path().join("parts"));
-    for stop_after in [3, 7] {
+/// Runs `options` undisturbed, and stopped after each of `stops` and resumed: the same weights and metrics come of both.
+fn resumes_exactly(dir: &Path, options: &TrainOptions, stops: &[usize]) {
+    let files = tiny::write(dir);
+    let never = AtomicBool::new(false);
+    let run = |name: &str| TrainOptions { out: dir.join(name), ..options.clone() };
+    let whole = train(&run("whole"), &files, &never, &mut |_| ()).unwrap();
+    let parts = run("parts");
+    for stop_after in stops {
         let cancel = AtomicBool::new(false);
-        let stopped = train(&options, &files, &cancel, &mut |event| {
+        let stopped = train(&parts, &files, &cancel, &mut |event| {
             if let TrainEvent::Step { metrics, .. } = event
-                && metrics.step == stop_after
+                && metrics.step == *stop_after
             {
                 cancel.store(true, Ordering::Relaxed);
             }
         });
-        assert!(matches!(stopped, Err(TrainError::Interrupted { step }) if step == stop_after), "{stopped:?}");
+        assert!(matches!(stopped, Err(TrainError::Interrupted { step }) if step == *stop_after), "{stopped:?}");
     }
     let mut resumed_at = None;
-    let parts = train(&options, &files, &never, &mut |event| {
+    let parts = train(&parts, &files, &never, &mut |event| {
         if let TrainEvent::Resumed { step } = event {
             resumed_at = Some(step);
         }
     })
     .unwrap();
-    assert_eq!(resumed_at, Some(7));
+    assert_eq!(resumed_at, stops.last().copied());
     assert_eq!(fs_err::read(&whole.weights).unwrap(), fs_err::read(&parts.weights).unwrap());
-    let log = |run: &str| fs_err::read_to_string(dir.path().join(run).join("metrics.jsonl")).unwrap();
+    let log = |run: &str| fs_err::read_to_string(dir.join(run).join("metrics.jsonl")).unwrap();
     assert_eq!(log("whole"), log("parts"));
     assert_eq!(log("whole").lines().count(), 12);
+}
+
+#[test]
+fn a_run_that_is_stopped_and_resumed_gives_the_weights_of_an_undisturbed_one() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    resumes_exactly(dir.path(), &options(dir.path(), dir.path()), &[3, 7]);
+}
+
+#[test]
+fn so_does_one_with_hard_negatives_before_at_and_after_a_step_that_mines_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let starter = options(dir.path(), dir.path());
+    for options in [jsonl(dir.path()), starter] {
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            TrainOptions { batch: 2, hard_negatives: 1, mine_every: 5, eval_every: 4, accumulate: 2, ..options };
+        resumes_exactly(dir.path(), &options, &[4, 5, 6, 10]);
+    }
+}
+
+/// What a killed process leaves: a checkpoint of the step at which it mined, and the vectors of the time before.
+#[test]
+fn a_run_killed_between_checkpoint_and_mining_gives_the_same_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = TrainOptions { batch: 2, hard_negatives: 1, mine_every: 4, ..jsonl(dir.path()) };
+    let files = tiny::write(dir.path());
+    let never = AtomicBool::new(false);
+    let mut vectors = Vec::new();
+    let mut checkpoint = Vec::new();
+    let whole = train(&options, &files, &never, &mut |event| match event {
+        TrainEvent::Step { metrics, .. } if metrics.step == 6 => {
+            vectors = fs_err::read(options.out.join("negatives.safetensors")).unwrap();
+        }
+        TrainEvent::Step { metrics, .. } if metrics.step == 8 => {
+            checkpoint = fs_err::read(options.out.join("checkpoint.safetensors")).unwrap();
+        }
+        _ => (),
+    })
+    .unwrap();
+    let expected = fs_err::read(&whole.weights).unwrap();
+    fs_err::write(options.out.join("negatives.safetensors"), vectors).unwrap();
+    fs_err::write(options.out.join("checkpoint.safetensors"), checkpoint).unwrap();
+    let again = train(&options, &files, &never, &mut |_| ()).unwrap();
+    assert_eq!(fs_err::read(&again.weights).unwrap(), expected);
+    // Others are refused.
+    fs_err::write(options.out.join("negatives.safetensors"), []).unwrap();
+    let checkpoint = options.out.join("checkpoint.safetensors");
+    let cancel = AtomicBool::new(false);
+    fs_err::remove_file(&checkpoint).unwrap();
+    let stopped = train(&options, &files, &cancel, &mut |event| {
+        if matches!(event, TrainEvent::Step { metrics, .. } if metrics.step == 6) {
+            cancel.store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(matches!(stopped, Err(TrainError::Interrupted { step: 6 })));
+    fs_err::remove_file(options.out.join("negatives.safetensors")).unwrap();
+    let message = train(&options, &files, &never, &mut |_| ()).unwrap_err().to_string();
+    assert!(message.contains("negatives.safetensors"), "{message}");
+}
+
+#[test]
+fn hard_negatives_come_into_a_batch_once_they_were_mined() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = tiny::write(dir.path());
+    let plain = TrainOptions { batch: 2, ..jsonl(dir.path()) };
+    let mined = TrainOptions { hard_negatives: 1, mine_every: 5, out: dir.path().join("mined"), ..plain.clone() };
+    let losses = |options: &TrainOptions| {
+        let mut losses = Vec::new();
+        train(options, &files, &AtomicBool::new(false), &mut |event| {
+            if let TrainEvent::Step { metrics, .. } = event {
+                losses.push(metrics.loss);
+            }
+        })
+        .unwrap();
+        losses
+    };
+    let (plain, mined) = (losses(&plain), losses(&mined));
+    assert_eq!(plain[..5], mined[..5]);
+    // More wrong documents, more to be wrong about: the sixth step has the same weights and queries.
+    assert!(mined[5] > plain[5] + 1e-3, "{mined:?}, {plain:?}");
+}
+
+#[test]
+fn queries_and_passages_are_learned() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = tiny::write(dir.path());
+    let options = TrainOptions { steps: 150, learning_rate: 3e-3, ..jsonl(dir.path()) };
+    let mut last = None;
+    train(&options, &files, &AtomicBool::new(false), &mut |event| {
+        if let TrainEvent::Step { metrics, .. } = event {
+            last = metrics.evaluation.or(last);
+        }
+    })
+    .unwrap();
+    let recall = last.unwrap();
+    assert_eq!((recall.queries, recall.recall_at_1), (8, 1.0));
 }
 
 #[test]
@@ -91,10 +211,9 @@ fn accumulated_gradients_are_the_mean_of_those_of_their_batches() {
     let one = options(dir.path(), &dir.path().join("run"));
     let three = TrainOptions { accumulate: 3, ..one.clone() };
     fs_err::create_dir_all(&one.out).unwrap();
-    let Run { data, mut learner, parameters, .. } =
-        Run::open(&one, &files, &AtomicBool::new(false), &mut |_| ()).unwrap();
-    let (mean, together) = gradients(&mut learner, &parameters, &data, &three, 1).unwrap();
-    let alone: Vec<_> = (3..6).map(|step| gradients(&mut learner, &parameters, &data, &one, step).unwrap()).collect();
+    let mut run = Run::open(&one, &files, &AtomicBool::new(false), &mut |_| ()).unwrap();
+    let (mean, together) = run.gradients(&three, 1).unwrap();
+    let alone: Vec<_> = (3..6).map(|step| run.gradients(&one, step).unwrap()).collect();
     assert!((mean.loss - alone.iter().map(|(mean, _)| mean.loss).sum::<f32>() / 3.0).abs() < 1e-5);
     for name in ["state", "proj.weight", "text_adapter.0.weight", "vision_global.bias", "log_temperature"] {
         let flat =

@@ -5,7 +5,9 @@
 //! | file | what |
 //! | --- | --- |
 //! | `starter` | the starter's: pictures by entity and style, titles, questions; queries are made at random |
+//! | `jsonl` | M2KR's: queries and passages, one a line |
 
+pub mod jsonl;
 pub mod starter;
 
 use rand::SeedableRng;
@@ -49,12 +51,12 @@ impl Query {
     }
 }
 
-/// Queries and documents of one batch: every query has a right document in it.
+/// One batch: every query has a right document in it.
 #[derive(Debug, Clone, Default)]
 pub struct Draw {
-    /// In no order.
+    /// Queries.
     pub queries: Vec<Query>,
-    /// As many as queries, or more.
+    /// Documents, in no particular order.
     pub documents: Vec<Document>,
 }
 
@@ -85,7 +87,10 @@ impl TrainData {
     /// # Errors
     /// The file, and what is wrong with it.
     pub fn open(options: &TrainOptions, instruction: &str) -> Result<Self, TrainError> {
-        starter::read(options, instruction)
+        match &options.jsonl {
+            Some(files) => jsonl::read(options, files, instruction),
+            None => starter::read(options, instruction),
+        }
     }
 
     /// The batch of a number, the same whenever it is asked for.
