@@ -74,7 +74,7 @@ pub enum Command {
     Kb(KbArgs),
     /// Fetch, check and convert model files
     Models(ModelsArgs),
-    /// Train a retriever's head over frozen backbones
+    /// Train a retriever's head, over frozen backbones or with them
     Train(Box<TrainArgs>),
     /// Measure speed and memory on this machine
     Bench(BenchArgs),
@@ -369,6 +369,12 @@ pub struct TrainArgs {
     /// Peak learning rate
     #[arg(long, value_name = "RATE")]
     pub lr: Option<f64>,
+    /// Towers that learn, too: text, vision, or both separated by a comma; their features are then computed with every batch
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "TOWERS")]
+    pub unfreeze: Vec<Tower>,
+    /// Peak learning rate of towers that learn; by default a tenth of the head's
+    #[arg(long, value_name = "RATE", requires = "unfreeze")]
+    pub tower_lr: Option<f64>,
     /// Seed of everything random
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -402,6 +408,15 @@ pub struct TrainArgs {
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// A tower of the retriever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tower {
+    /// That of texts.
+    Text,
+    /// That of pictures.
+    Vision,
 }
 
 /// `cicerone bench`

@@ -1,8 +1,8 @@
-//! `cicerone train`: a head over frozen towers.
+//! `cicerone train`: a head over frozen towers, or with them.
 
 use serde::Serialize;
 
-use super::args::TrainArgs;
+use super::args::{Tower, TrainArgs};
 use super::context::Context;
 use super::failure::{Exit, Failure, SCHEMA_VERSION};
 use super::interrupt;
@@ -54,11 +54,14 @@ pub fn run(context: &Context, args: &TrainArgs) -> anyhow::Result<Exit> {
             "{} steps, {:.0} s, loss {:.4} over the last tenth",
             report.steps, report.seconds, report.final_loss
         ))?;
-        context.screen.line(format_args!(
-            "To use it: --set retriever.config={} --set retriever.weights={}",
-            std::path::absolute(&report.architecture)?.display(),
-            std::path::absolute(&report.weights)?.display()
-        ))?;
+        let weights = std::path::absolute(&report.weights)?;
+        let mut settings = vec![("config", std::path::absolute(&report.architecture)?), ("weights", weights.clone())];
+        if report.whole {
+            settings.extend([("text_weights", weights.clone()), ("image_weights", weights)]);
+        }
+        let settings: Vec<String> =
+            settings.iter().map(|(key, path)| format!("--set retriever.{key}={}", path.display())).collect();
+        context.screen.line(format_args!("To use it: {}", settings.join(" ")))?;
     }
     Ok(Exit::Done)
 }
@@ -86,6 +89,9 @@ fn options(args: &TrainArgs) -> anyhow::Result<TrainOptions> {
         views: args.views.unwrap_or(default.views),
         learning_rate: args.lr.unwrap_or(default.learning_rate),
         warmup: args.warmup.unwrap_or(default.warmup),
+        unfreeze_text: args.unfreeze.contains(&Tower::Text),
+        unfreeze_vision: args.unfreeze.contains(&Tower::Vision),
+        tower_rate: args.tower_lr,
         weight_decay: args.weight_decay.unwrap_or(default.weight_decay),
         drop_text: args.drop_text.unwrap_or(default.drop_text),
         drop_image: args.drop_image.unwrap_or(default.drop_image),

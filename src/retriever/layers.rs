@@ -211,7 +211,7 @@ pub fn attention(
         Some(bias) => scores.broadcast_add(&bias.to_dtype(scores.dtype())?)?,
         None => scores,
     };
-    let out = candle_nn::ops::softmax_last_dim(&scores)?.matmul(&v)?;
+    let out = softmax(&scores)?.matmul(&v)?;
     out.transpose(1, 2)?.reshape((b, n, dim))
 }
 

@@ -212,6 +212,23 @@ impl Weights {
         Ok(Found::Fits(tensor.to_dtype(dtype)?.to_device(&self.inner.device)?))
     }
 
+    /// The tensors that a model has taken, by their names below this part.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn taken(&self) -> Result<HashMap<String, Tensor>> {
+        let used = self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner).used.clone();
+        let start = self.full("");
+        let mut taken = HashMap::new();
+        for (name, own) in used.iter().filter_map(|name| Some((name, name.strip_prefix(&start)?))) {
+            let Some(stored) = self.inner.tensors.get(name) else { continue };
+            if let Found::Fits(tensor) = self.find(name, &stored.dims().into())? {
+                taken.insert(own.to_owned(), tensor);
+            }
+        }
+        Ok(taken)
+    }
+
     /// Names and shapes that were asked for and are not there: what a new model needs to be initialised.
     #[must_use]
     pub fn missing(&self) -> BTreeMap<String, Shape> {

@@ -123,18 +123,22 @@ impl Folded {
     fn apply_pointwise(&self, xs: &Tensor, relu6: bool) -> Result<Tensor> {
         let (b, h, w, c) = xs.dims4()?;
         let out = xs.reshape((b * h * w, c))?.matmul(&self.weight)?;
-        self.add_bias(&out, relu6)?;
-        Ok(out.reshape((b, h, w, ()))?)
+        Ok(self.add_bias(out, relu6)?.reshape((b, h, w, ()))?)
     }
 
-    /// Adds the bias in place to what this layer has just made, and cuts it to [0, 6] where it is asked to.
-    fn add_bias(&self, out: &Tensor, relu6: bool) -> Result<()> {
+    /// Adds the bias to what this layer has just made, and cuts it to [0, 6] where it is asked to: in place where no
+    /// gradient is wanted.
+    fn add_bias(&self, out: Tensor, relu6: bool) -> Result<Tensor> {
+        if out.track_op() || self.bias.track_op() {
+            let out = out.broadcast_add(&self.bias)?;
+            return Ok(if relu6 { out.clamp(0f32, 6f32)? } else { out });
+        }
         if relu6 {
             out.inplace_op2(&self.bias, &AddBias(|x: f32| x.clamp(0.0, 6.0)))?;
         } else {
             out.inplace_op2(&self.bias, &AddBias(std::convert::identity))?;
         }
-        Ok(())
+        Ok(out)
     }
 }
 
@@ -169,8 +173,7 @@ impl Block {
             None => xs.clone(),
         };
         let op = Depthwise { kernel: self.shape.kernel, stride: self.shape.stride };
-        let wide = wide.apply_op2_no_bwd(&self.depthwise.weight, &op)?;
-        self.depthwise.add_bias(&wide, true)?;
+        let wide = self.depthwise.add_bias(wide.apply_op2(&self.depthwise.weight, op)?, true)?;
         let out = self.project.apply_pointwise(&wide, false)?;
         if self.shape.stride == 1 && self.shape.input == self.shape.output {
             return Ok((out + xs)?);
@@ -209,7 +212,7 @@ impl EfficientNet {
         let right = ((ow - 1) * 2 + 3).saturating_sub(width + left);
         let padded = pixels.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
         let xs = padded.conv2d(&self.stem.weight, 0, 2, 1, 1)?.permute((0, 2, 3, 1))?.contiguous()?; // [B, H, W, 32]
-        self.stem.add_bias(&xs, true)?;
+        let xs = self.stem.add_bias(xs, true)?;
         let (maps, last) = walk(&self.blocks, xs, wanted, Block::forward)?;
         let layers = maps.iter().map(|map| self.tokens(map)).collect::<Result<_>>()?;
         let pooled = if wanted.pooled {

@@ -67,13 +67,21 @@ pub fn resume(
     Ok(step)
 }
 
-/// Writes a trained head as f16, without the temperature, which only training knows.
-pub fn export(path: &Path, parameters: &Parameters) -> Result<(), TrainError> {
+/// Writes what was trained, without the temperature, which only training knows: a head alone as f16, or a `whole`
+/// retriever as f32, so that it gives what training saw. `constants` are tensors of the towers that did not learn.
+pub fn export(
+    path: &Path,
+    parameters: &Parameters,
+    whole: bool,
+    constants: &HashMap<String, Tensor>,
+) -> Result<(), TrainError> {
     let mut tensors: HashMap<String, Tensor> = parameters.tensors();
     tensors.remove("log_temperature");
+    let dtype = if whole { DType::F32 } else { DType::F16 };
     for tensor in tensors.values_mut() {
-        *tensor = tensor.to_dtype(DType::F16)?;
+        *tensor = tensor.to_dtype(dtype)?;
     }
+    tensors.extend(constants.clone());
     let bytes = safetensors::serialize(tensors, None).map_err(std::io::Error::other)?;
     Ok(write_atomic(path, &bytes)?)
 }

@@ -1,8 +1,8 @@
-//! Training of a head over frozen towers: InfoNCE with in-batch negatives, resumable to the bit.
+//! Training of a head, over frozen towers or with them: InfoNCE with in-batch and mined negatives, resumable to the bit.
 //!
-//! The towers' features of every view are computed once into an on-disk cache ([`features`]), which runs over other layers
-//! share; a step then costs only the head. Whatever is random is drawn from the seed and the step's number, so that a resumed run takes the very batches
-//! that an undisturbed one would have taken.
+//! A frozen tower's features of every view are computed once into an on-disk cache ([`features`]), which runs over other
+//! layers share; a step then costs only the head. Whatever is random is drawn from the seed and the step's number, so that
+//! a resumed run takes the very batches that an undisturbed one would have taken.
 
 pub mod augment;
 pub mod checkpoint;
@@ -17,6 +17,9 @@ pub mod plot;
 pub mod run;
 #[cfg(test)]
 mod tests;
+mod towers;
+#[cfg(test)]
+mod towers_tests;
 
 pub use run::{TrainEvent, TrainReport, train};
 
@@ -55,6 +58,12 @@ pub struct TrainOptions {
     pub learning_rate: f64,
     /// Steps of the warm-up.
     pub warmup: usize,
+    /// Whether the text tower learns, too.
+    pub unfreeze_text: bool,
+    /// Whether the picture tower learns, too.
+    pub unfreeze_vision: bool,
+    /// Largest learning rate of towers that learn; without it a tenth of `learning_rate`.
+    pub tower_rate: Option<f64>,
     /// Decoupled weight decay, of matrices only.
     pub weight_decay: f64,
     /// Largest norm of the whole gradient.
@@ -104,6 +113,9 @@ impl Default for TrainOptions {
             views: 12,
             learning_rate: 1e-3,
             warmup: 50,
+            unfreeze_text: false,
+            unfreeze_vision: false,
+            tower_rate: None,
             weight_decay: 0.05,
             clip: 1.0,
             drop_text: 0.2,
@@ -115,6 +127,14 @@ impl Default for TrainOptions {
             eval_every: 50,
             validate: None,
         }
+    }
+}
+
+impl TrainOptions {
+    /// Whether a tower learns, so that the weights of a run hold the whole retriever.
+    #[must_use]
+    pub fn whole(&self) -> bool {
+        self.unfreeze_text || self.unfreeze_vision
     }
 }
 

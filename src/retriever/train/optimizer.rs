@@ -50,6 +50,15 @@ struct Slot {
     var: Var,
     first: Tensor,
     second: Tensor,
+    /// Its learning rate as a share of the largest.
+    share: f64,
+}
+
+impl Slot {
+    fn new(tensor: &Tensor, share: f64) -> Result<Self, TrainError> {
+        let zeros = Tensor::zeros(tensor.shape(), DType::F32, &Device::Cpu)?;
+        Ok(Self { var: Var::from_tensor(tensor)?, first: zeros.clone(), second: zeros, share })
+    }
 }
 
 impl Parameters {
@@ -81,10 +90,20 @@ impl Parameters {
                 .map(|_| if bound > 0.0 { rng.random_range(-bound..bound) } else { 0.0 } + constant)
                 .collect();
             let tensor = Tensor::from_vec(values, shape.clone(), &Device::Cpu)?;
-            let zeros = Tensor::zeros(shape.clone(), DType::F32, &Device::Cpu)?;
-            slots.insert(name.clone(), Slot { var: Var::from_tensor(&tensor)?, first: zeros.clone(), second: zeros });
+            slots.insert(name.clone(), Slot::new(&tensor, 1.0)?);
         }
         Ok(Self { slots })
+    }
+
+    /// Takes a tensor as it is, to learn at `share` of the rate. Gives the live tensor.
+    ///
+    /// # Errors
+    /// The engine's own.
+    pub fn add(&mut self, name: String, tensor: &Tensor, share: f64) -> Result<Tensor, TrainError> {
+        let slot = Slot::new(tensor, share)?;
+        let live = slot.var.as_tensor().clone();
+        self.slots.insert(name, slot);
+        Ok(live)
     }
 
     /// The live tensors: they change with every step.
@@ -145,7 +164,7 @@ impl Parameters {
         let (correct1, correct2) = (1.0 - BETA1.powi(step as i32), 1.0 - BETA2.powi(step as i32));
         for (name, slot) in &mut self.slots {
             let Some(grad) = grads.get(name) else { continue };
-            let grad = (grad * scale)?.detach();
+            let (grad, rate) = ((grad * scale)?.detach(), rate * slot.share);
             slot.first = ((&slot.first * BETA1)? + (&grad * (1.0 - BETA1))?)?.detach();
             slot.second = ((&slot.second * BETA2)? + (grad.sqr()? * (1.0 - BETA2))?)?.detach();
             let direction = ((&slot.first / correct1)? / ((&slot.second / correct2)?.sqrt()? + EPS)?)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use super::data::{Shown, TrainData};
 use super::evaluate::evaluate;
@@ -14,6 +14,7 @@ use super::learner::{Learner, MAX_SCALE};
 use super::negatives::Negatives;
 use super::optimizer::{Gradients, Parameters};
 use super::plot::{Metrics, svg};
+use super::towers::Towers;
 use super::{TrainError, TrainOptions, checkpoint};
 use crate::io::atomic::write_atomic;
 use crate::io::jsonl::JsonlWriter;
@@ -58,8 +59,11 @@ pub struct TrainReport {
     pub final_loss: f32,
     /// The architecture that was trained, as `retriever.config` takes it.
     pub architecture: std::path::PathBuf,
-    /// The trained head, as `retriever.weights` takes it.
+    /// The trained head, as `retriever.weights` takes it; or head and towers, as `retriever.text_weights` and
+    /// `retriever.image_weights` take them, too.
     pub weights: std::path::PathBuf,
+    /// Whether the weights hold the towers.
+    pub whole: bool,
 }
 
 /// A run before its first step.
@@ -67,10 +71,12 @@ pub(super) struct Run {
     pub(super) data: TrainData,
     pub(super) learner: Learner,
     pub(super) parameters: Parameters,
+    /// Tensors of the towers that do not learn, where they are exported.
+    pub(super) constants: HashMap<String, Tensor>,
     /// What the head last took for right, where that is asked.
     pub(super) negatives: Option<Negatives>,
     /// Says of two runs whether their architecture and data are the same.
-    identity: String,
+    pub(super) identity: String,
 }
 
 impl Run {
@@ -93,27 +99,37 @@ impl Run {
         let config = config.sampling(options.text_layers.as_ref(), options.vision_layers.as_ref(), &files.config)?;
         write_architecture(&config, &options.out.join("retriever.json"))?;
         let data = TrainData::open(options, &files.instruction)?;
-        let features = options.features.clone().unwrap_or_else(|| options.out.join("features"));
-        let mut computed = |done, total| progress(TrainEvent::Features { done, total });
-        let pictures =
-            PictureFeatures::open(&features, &config, &files.vision_weights, &data.album, cancel, &mut computed)?;
-        let texts = TextFeatures::open(&features, &config, files, &data.texts, cancel, &mut computed)?;
-
         let probe = Weights::from_tensors("a new head".into(), HashMap::new(), &Device::Cpu);
         Head::load(&config, &probe)?;
         let mut shapes = probe.missing();
         shapes.insert("log_temperature".into(), ().into());
-        let parameters = Parameters::initialise(&shapes, options.seed)?;
+        let mut parameters = Parameters::initialise(&shapes, options.seed)?;
         let tensors = parameters.tensors();
         let log_scale = tensors["log_temperature"].clone();
         let weights = Weights::from_tensors("a new head".into(), tensors, &Device::Cpu);
         let head = Head::load(&config, &weights)?;
         weights.finish(&["log_temperature"])?;
+        let Towers { texts, pictures, constants } =
+            Towers::open(options, &config, files, &data.texts, &data.album, &mut parameters)?;
+
+        let features = options.features.clone().unwrap_or_else(|| options.out.join("features"));
+        let mut computed = |done, total| progress(TrainEvent::Features { done, total });
+        let pictures = match pictures {
+            Some(live) => PictureFeatures::Live(live),
+            None => {
+                let weights = &files.vision_weights;
+                PictureFeatures::open(&features, &config, weights, &data.album, cancel, &mut computed)?
+            }
+        };
+        let texts = match texts {
+            Some(live) => TextFeatures::Live(live),
+            None => TextFeatures::open(&features, &config, files, &data.texts, cancel, &mut computed)?,
+        };
 
         let towers = [weights_hash(&files.text_weights)?, weights_hash(&files.vision_weights)?];
         let identity = crate::io::hash::blake3_bytes(format!("{config:?}{}{towers:?}", data.identity).as_bytes());
         let learner = Learner { head, log_scale, texts, pictures };
-        Ok(Self { data, learner, parameters, negatives: None, identity })
+        Ok(Self { data, learner, parameters, constants, negatives: None, identity })
     }
 
     /// What the batches of a step say, averaged.
@@ -161,7 +177,8 @@ impl Run {
     }
 }
 
-/// Trains a head over the towers of `files` (whose own `weights` is not read) and writes it to the run's folder.
+/// Trains a head over the towers of `files` (whose own `weights` is not read), or with them, and writes what was trained to
+/// the run's folder.
 ///
 /// # Errors
 /// See [`TrainError`]; an interrupted run goes on when called again.
@@ -211,12 +228,13 @@ pub fn train(
         progress(TrainEvent::Step { metrics, total: options.steps });
     }
     write_atomic(&options.out.join("training.svg"), svg(&history).as_bytes())?;
-    let (architecture, weights) = (options.out.join("retriever.json"), options.out.join("head.safetensors"));
-    checkpoint::export(&weights, &run.parameters)?;
+    let architecture = options.out.join("retriever.json");
+    let weights = options.out.join(if options.whole() { "retriever.safetensors" } else { "head.safetensors" });
+    checkpoint::export(&weights, &run.parameters, options.whole(), &run.constants)?;
     let tail = &history[history.len() - history.len().div_ceil(10)..];
     let final_loss = tail.iter().map(|m| m.loss).sum::<f32>() / tail.len().max(1) as f32;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(TrainReport { steps: options.steps, seconds, final_loss, architecture, weights })
+    Ok(TrainReport { steps: options.steps, seconds, final_loss, architecture, weights, whole: options.whole() })
 }
 
 /// The architecture as it is trained, for the weights that will lie beside it, which are in our own layout.

@@ -16,7 +16,7 @@ use crate::retriever::encoder::Encoder;
 use crate::retriever::tiny;
 
 /// Four entities of two pictures each.
-fn data(dir: &Path) {
+pub(super) fn data(dir: &Path) {
     let mut images = String::from("entity_url,style,split,path\n");
     let mut kb = String::new();
     let mut questions = String::from("wikipedia_url,question,question_original\n");
@@ -36,7 +36,7 @@ fn data(dir: &Path) {
     fs_err::write(dir.join("questions.csv"), questions).unwrap();
 }
 
-fn options(data: &Path, out: &Path) -> TrainOptions {
+pub(super) fn options(data: &Path, out: &Path) -> TrainOptions {
     TrainOptions {
         data: data.into(),
         out: out.into(),
@@ -50,7 +50,7 @@ fn options(data: &Path, out: &Path) -> TrainOptions {
 }
 
 /// The same entities as queries and passages, in M2KR's layout: every passage is right for two queries.
-fn jsonl(dir: &Path) -> TrainOptions {
+pub(super) fn jsonl(dir: &Path) -> TrainOptions {
     data(dir);
     let (mut passages, mut queries) = (String::new(), String::new());
     for entity in 0..4 {
@@ -75,7 +75,7 @@ fn jsonl(dir: &Path) -> TrainOptions {
 }
 
 /// Runs `options` undisturbed, and stopped after each of `stops` and resumed: the same weights and metrics come of both.
-fn resumes_exactly(dir: &Path, options: &TrainOptions, stops: &[usize]) {
+pub(super) fn resumes_exactly(dir: &Path, options: &TrainOptions, stops: &[usize]) {
     let files = tiny::write(dir);
     let never = AtomicBool::new(false);
     let run = |name: &str| TrainOptions { out: dir.join(name), ..options.clone() };

@@ -89,7 +89,14 @@ pub fn read(options: &TrainOptions, files: &JsonlFiles, instruction: &str) -> Re
     let hashes = [&files.passages, &options.data].map(|path| crate::io::hash::blake3_file(path));
     let identity = hashes.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
     let album = Album { paths: tables.pictures.into_keys(), viewed: 0, views: 0, seed: options.seed };
-    Ok(TrainData { texts: tables.texts.into_keys(), album, documents, evaluation, identity, draws: Box::new(pairs) })
+    Ok(TrainData {
+        texts: tables.texts.into_keys(),
+        album: album.into(),
+        documents,
+        evaluation,
+        identity,
+        draws: Box::new(pairs),
+    })
 }
 
 /// What has been read so far, each text and picture once.

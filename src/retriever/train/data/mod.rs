@@ -10,6 +10,8 @@
 pub mod jsonl;
 pub mod starter;
 
+use std::sync::Arc;
+
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -71,7 +73,7 @@ pub struct TrainData {
     /// Texts of queries and documents.
     pub texts: Vec<String>,
     /// Pictures of queries and documents.
-    pub album: Album,
+    pub album: Arc<Album>,
     /// All documents, as they are found in a search.
     pub documents: Vec<Document>,
     /// Queries that are not learned from.

@@ -138,7 +138,7 @@ pub fn read(options: &TrainOptions, instruction: &str) -> Result<TrainData, Trai
         drop_text: options.drop_text,
         drop_image: options.drop_image,
     };
-    Ok(TrainData { texts, album, documents, evaluation, identity, draws: Box::new(draws) })
+    Ok(TrainData { texts, album: album.into(), documents, evaluation, identity, draws: Box::new(draws) })
 }
 
 #[derive(Deserialize)]

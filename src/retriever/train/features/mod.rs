@@ -1,5 +1,7 @@
 //! What the towers make of the training data, where training finds it.
 //!
+//! A frozen tower's features are computed once; those of one that learns with every batch.
+//!
 //! | file | what |
 //! | --- | --- |
 //! | `cache` | features on disk, one record an item, of as many layers as any run wanted |

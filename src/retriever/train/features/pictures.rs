@@ -1,6 +1,8 @@
 //! Features of pictures and of their random views.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{Device, Tensor};
@@ -15,6 +17,7 @@ use crate::retriever::encoder::{COMPUTATION, load_vision};
 use crate::retriever::picture::{Picture, PictureLimits};
 use crate::retriever::train::TrainError;
 use crate::retriever::train::augment::view;
+use crate::retriever::weights::Weights;
 use crate::retriever::{RetrieverError, shards};
 
 /// Pictures by number: the first ones have random views, the others only themselves.
@@ -94,8 +97,28 @@ pub fn weights_hash(path: &Path) -> Result<String, TrainError> {
 }
 
 /// Features of an album's records.
-pub struct PictureFeatures {
-    cache: FeatureCache,
+pub enum PictureFeatures {
+    /// Of a frozen tower.
+    Kept(FeatureCache),
+    /// Of a tower that learns.
+    Live(LivePictures),
+}
+
+/// A picture tower that learns, and what it looks at.
+pub struct LivePictures {
+    pub(in crate::retriever::train) config: RetConfig,
+    pub(in crate::retriever::train) album: Arc<Album>,
+    /// The tower's tensors, those that learn among them.
+    pub(in crate::retriever::train) tensors: HashMap<String, Tensor>,
+}
+
+impl LivePictures {
+    /// The tower is put together for every batch: some of its tensors are made of several that change.
+    fn batch(&self, records: &[usize]) -> Result<LayerFeatures, TrainError> {
+        let weights = Weights::from_tensors("a tower that learns".into(), self.tensors.clone(), &Device::Cpu);
+        let tower = VisionBackbone::load(&self.config.vision, &weights, self.config.global_injection)?;
+        Ok(tower.forward(&self.album.pixels(&self.config, records)?, &self.config.vision_wanted())?)
+    }
 }
 
 impl PictureFeatures {
@@ -136,19 +159,23 @@ impl PictureFeatures {
             Ok(tower.forward(&album.pixels(config, &records)?, wanted)?)
         };
         let cache = FeatureCache::open(dir, &content, &config.vision_wanted(), cancel, &mut compute, progress)?;
-        Ok(Self { cache })
+        Ok(Self::Kept(cache))
     }
 
     /// The given records as a batch.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's, the tower's.
     pub fn batch(&mut self, records: &[usize]) -> Result<LayerFeatures, TrainError> {
-        let shapes: Vec<(usize, usize)> = self.cache.shapes().collect();
+        let cache = match self {
+            Self::Kept(cache) => cache,
+            Self::Live(live) => return live.batch(records),
+        };
+        let shapes: Vec<(usize, usize)> = cache.shapes().collect();
         let mut layers: Vec<Vec<f32>> = vec![Vec::new(); shapes.len()];
         let mut pooled = Vec::new();
         for record in records {
-            let record = self.cache.read(*record)?;
+            let record = cache.read(*record)?;
             for (all, own) in layers.iter_mut().zip(record.layers) {
                 all.extend(own);
             }
@@ -157,7 +184,7 @@ impl PictureFeatures {
         let rows = records.len();
         let shaped = layers.into_iter().zip(shapes);
         let layers = shaped.map(|(layer, (n, d))| Tensor::from_vec(layer, (rows, n, d), &Device::Cpu));
-        let pooled = self.cache.pooled().map(|width| Tensor::from_vec(pooled, (rows, width), &Device::Cpu));
+        let pooled = cache.pooled().map(|width| Tensor::from_vec(pooled, (rows, width), &Device::Cpu));
         Ok(LayerFeatures { layers: layers.collect::<candle_core::Result<_>>()?, pooled: pooled.transpose()? })
     }
 }

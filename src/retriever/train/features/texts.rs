@@ -1,5 +1,6 @@
 //! Features of texts.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -17,8 +18,31 @@ use crate::retriever::train::TrainError;
 use crate::retriever::weights::Weights;
 
 /// Features of texts by row.
-pub struct TextFeatures {
-    cache: FeatureCache,
+pub enum TextFeatures {
+    /// Of a frozen tower.
+    Kept(FeatureCache),
+    /// Of a tower that learns.
+    Live(LiveTexts),
+}
+
+/// A text tower that learns, and what it reads.
+pub struct LiveTexts {
+    pub(in crate::retriever::train) config: RetConfig,
+    pub(in crate::retriever::train) processor: TextProcessor,
+    pub(in crate::retriever::train) texts: Vec<String>,
+    /// The tower's tensors, those that learn among them.
+    pub(in crate::retriever::train) tensors: HashMap<String, Tensor>,
+}
+
+impl LiveTexts {
+    fn batch(&self, rows: &[usize]) -> Result<model::TextFeatures, TrainError> {
+        let weights = Weights::from_tensors("a tower that learns".into(), self.tensors.clone(), &Device::Cpu);
+        let tower = TextBackbone::load(&self.config.text, &weights, self.config.global_injection)?;
+        let texts: Vec<&str> = rows.iter().map(|row| self.texts[*row].as_str()).collect();
+        let batch = self.processor.batch(&texts, &Device::Cpu)?;
+        let features = tower.forward(&batch, &self.config.text_wanted())?;
+        Ok(model::TextFeatures { features, attention_mask: batch.attention_mask })
+    }
 }
 
 impl TextFeatures {
@@ -69,19 +93,23 @@ impl TextFeatures {
             Ok(tower.forward(&rows(range)?, wanted)?)
         };
         let cache = FeatureCache::open(dir, &content, &config.text_wanted(), cancel, &mut compute, progress)?;
-        Ok(Self { cache })
+        Ok(Self::Kept(cache))
     }
 
     /// The given texts as a batch, padded to the longest.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's, the tower's.
     pub fn batch(&mut self, rows: &[usize]) -> Result<model::TextFeatures, TrainError> {
-        let records = rows.iter().map(|row| self.cache.read(*row)).collect::<Result<Vec<Record>, _>>()?;
+        let cache = match self {
+            Self::Kept(cache) => cache,
+            Self::Live(live) => return live.batch(rows),
+        };
+        let records = rows.iter().map(|row| cache.read(*row)).collect::<Result<Vec<Record>, _>>()?;
         let count = records.len();
         let longest = records.iter().map(|record| record.tokens).max().unwrap_or(0);
         let mut layers = Vec::new();
-        for (layer, (_, width)) in self.cache.shapes().enumerate() {
+        for (layer, (_, width)) in cache.shapes().enumerate() {
             let mut flat = vec![0f32; count * longest * width];
             for (record, out) in records.iter().zip(flat.chunks_mut(longest * width)) {
                 let source = &record.layers[layer];
@@ -89,7 +117,7 @@ impl TextFeatures {
             }
             layers.push(Tensor::from_vec(flat, (count, longest, width), &Device::Cpu)?);
         }
-        let pooled = self.cache.pooled().map(|width| {
+        let pooled = cache.pooled().map(|width| {
             let flat = records.iter().flat_map(|record| record.pooled.iter().copied()).collect::<Vec<f32>>();
             Tensor::from_vec(flat, (count, width), &Device::Cpu)
         });
