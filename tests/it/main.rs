@@ -9,3 +9,4 @@ mod probing;
 mod published;
 mod starter;
 mod support;
+mod training;

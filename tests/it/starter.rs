@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::support::cicerone;
 
 static ONE: Mutex<()> = Mutex::new(());
-static READY: OnceLock<PathBuf> = OnceLock::new();
+static PULLED: OnceLock<()> = OnceLock::new();
+static READY: OnceLock<()> = OnceLock::new();
 
 /// A data directory in which `cicerone demo` has everything. One test at a time holds it: a knowledge base is open in
 /// one process only.
@@ -20,18 +21,23 @@ pub struct Starter {
 
 /// Waits for its turn, and fetches and builds what is not there yet.
 pub fn starter() -> Starter {
+    let starter = models();
+    READY.get_or_init(|| {
+        let source = format!("evqa:{}", starter_file("kb.jsonl").display());
+        let build = ["-c", "configs/starter.toml", "kb", "build", "--source", &source];
+        cicerone(&starter.data).args(build).assert().success();
+    });
+    starter
+}
+
+/// As [`starter`], without a knowledge base.
+pub fn models() -> Starter {
     let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let data = std::env::var_os("CICERONE_TEST_DATA").map_or_else(beside_the_program, PathBuf::from);
     fs_err::create_dir_all(&data).unwrap();
     let file = fs_err::File::create(data.join("tests.lock")).unwrap().into_file();
     file.lock().unwrap();
-    READY.get_or_init(|| {
-        cicerone(&data).args(["models", "pull", "starter"]).assert().success();
-        let source = format!("evqa:{}", starter_file("kb.jsonl").display());
-        let build = ["-c", "configs/starter.toml", "kb", "build", "--source", &source];
-        cicerone(&data).args(build).assert().success();
-        data.clone()
-    });
+    PULLED.get_or_init(|| drop(cicerone(&data).args(["models", "pull", "starter"]).assert().success()));
     Starter { data, _file: file, _turn: turn }
 }
 

@@ -115,14 +115,14 @@ impl Run {
         let features = options.features.clone().unwrap_or_else(|| options.out.join("features"));
         let mut computed = |done, total| progress(TrainEvent::Features { done, total });
         let pictures = match pictures {
-            Some(live) => PictureFeatures::Live(live),
+            Some(live) => PictureFeatures::Live(Box::new(live)),
             None => {
                 let weights = &files.vision_weights;
                 PictureFeatures::open(&features, &config, weights, &data.album, cancel, &mut computed)?
             }
         };
         let texts = match texts {
-            Some(live) => TextFeatures::Live(live),
+            Some(live) => TextFeatures::Live(Box::new(live)),
             None => TextFeatures::open(&features, &config, files, &data.texts, cancel, &mut computed)?,
         };
 

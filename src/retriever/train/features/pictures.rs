@@ -101,7 +101,7 @@ pub enum PictureFeatures {
     /// Of a frozen tower.
     Kept(FeatureCache),
     /// Of a tower that learns.
-    Live(LivePictures),
+    Live(Box<LivePictures>),
 }
 
 /// A picture tower that learns, and what it looks at.

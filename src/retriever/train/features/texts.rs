@@ -22,7 +22,7 @@ pub enum TextFeatures {
     /// Of a frozen tower.
     Kept(FeatureCache),
     /// Of a tower that learns.
-    Live(LiveTexts),
+    Live(Box<LiveTexts>),
 }
 
 /// A text tower that learns, and what it reads.
