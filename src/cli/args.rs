@@ -428,6 +428,16 @@ pub struct BenchArgs {
     /// Shipped questions to answer
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub questions: u16,
+    /// Measure encoding by another model, without its checkpoint: a shipped architecture, such as clip-vit-l-14, or a
+    /// retriever's JSON file
+    #[arg(long, value_name = "NAME|FILE.json", requires = "random_weights")]
+    pub model: Option<String>,
+    /// Give it random weights, tokens and pixels: good for speed and memory alone
+    #[arg(long, requires = "model")]
+    pub random_weights: bool,
+    /// Tokens of each of its texts
+    #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub text_tokens: Option<u16>,
     /// How the answering model is held, instead of the configured way
     #[arg(long, value_name = "FORMAT", value_parser = ["auto", "f32", "f16", "bf16", "q8_0", "q6k", "q4k"])]
     pub format: Option<String>,

@@ -73,6 +73,15 @@ fn default_max_tokens() -> usize {
     77
 }
 
+/// The files of `configs/retrievers`.
+pub const SHIPPED: [(&str, &str); 5] = [
+    ("clip-vit-l-14", include_str!("../../configs/retrievers/clip-vit-l-14.json")),
+    ("dinov2-small", include_str!("../../configs/retrievers/dinov2-small.json")),
+    ("ret-clip-vit-l-14", include_str!("../../configs/retrievers/ret-clip-vit-l-14.json")),
+    ("ret-openclip-vit-g-14", include_str!("../../configs/retrievers/ret-openclip-vit-g-14.json")),
+    ("ret-openclip-vit-h-14", include_str!("../../configs/retrievers/ret-openclip-vit-h-14.json")),
+];
+
 /// Largest width.
 const WIDEST: usize = 1 << 16;
 /// Most state tokens.
@@ -85,8 +94,12 @@ impl RetConfig {
     /// An unreadable file, or the key that does not fit.
     pub fn load(path: &Path) -> Result<Self> {
         let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
-        let text = fs_err::read_to_string(path).map_err(|e| read(e.to_string()))?;
-        let config: Self = serde_json::from_str(&text).map_err(|e| read(e.to_string()))?;
+        Self::parse(&fs_err::read_to_string(path).map_err(|e| read(e.to_string()))?, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self> {
+        let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
+        let config: Self = serde_json::from_str(text).map_err(|e| read(e.to_string()))?;
         config.check().map_err(|(key, reason)| RetrieverError::Config { path: path.to_owned(), key, reason })?;
         Ok(config)
     }
@@ -104,6 +117,16 @@ impl RetConfig {
         }
         self.check().map_err(|(key, reason)| RetrieverError::Config { path: path.to_owned(), key, reason })?;
         Ok(self)
+    }
+
+    /// An architecture that comes with the program, by the name of its file in `configs/retrievers`; `None` if there is
+    /// none of that name.
+    ///
+    /// # Errors
+    /// As [`RetConfig::load`].
+    pub fn shipped(name: &str) -> Option<Result<Self>> {
+        let (_, text) = SHIPPED.iter().find(|(known, _)| *known == name)?;
+        Some(Self::parse(text, &Path::new("configs/retrievers").join(format!("{name}.json"))))
     }
 
     /// What the text tower is asked for.

@@ -16,6 +16,7 @@
 //! | `layers`, `kernels` | shared layers, and what is computed in them by hand |
 //! | `batches` | texts of like length share a batch |
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
+//! | `random` | models of random numbers, to measure speed without a checkpoint |
 //! | `sentence` | sentence embeddings of a text tower alone |
 //! | `train` | how a head is trained |
 //! | `probe` | what its gates let through |
@@ -44,6 +45,7 @@ pub mod model;
 pub mod picture;
 pub mod preprocess;
 pub mod probe;
+pub mod random;
 pub mod sentence;
 pub mod shards;
 #[cfg(test)]

@@ -66,6 +66,15 @@ impl TextConfig {
         }
     }
 
+    /// Size of the vocabulary.
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
+        match self {
+            Self::Bert(c) => c.vocab_size,
+            Self::Clip(c) => c.vocab_size,
+        }
+    }
+
     /// Longest text in tokens.
     #[must_use]
     pub fn max_tokens(&self) -> usize {

@@ -10,6 +10,7 @@
 //! | `clip`, `siglip`, `dinov2`, `efficientnet` | picture towers |
 //! | `transformer` | the block that CLIP, SigLIP and DINOv2 share, and the walk over blocks |
 //! | `config` | which tower, read from `config.json` |
+//! | `work` | how much a tower computes for an item |
 
 pub mod bert;
 pub mod clip;
@@ -20,6 +21,7 @@ pub mod siglip;
 #[cfg(test)]
 mod tests;
 pub mod transformer;
+pub mod work;
 
 use candle_core::{DType, Tensor};
 

@@ -1,5 +1,7 @@
 //! `cicerone bench`: speed and memory on this machine, on the shipped questions.
 
+mod encode;
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -36,7 +38,11 @@ const SEED: u64 = 1;
 struct Report {
     schema_version: u32,
     machine: Machine,
+    /// Of the configured retriever, from pictures and texts to embeddings.
     encode: Option<Vec<Encode>>,
+    /// Of a model of random weights, from tokens and pixels to embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<encode::Model>,
     search: Option<Search>,
     answer: Option<Answers>,
     peak_memory_bytes: Option<u64>,
@@ -89,8 +95,44 @@ impl Spread {
     }
 }
 
+impl Default for Report {
+    fn default() -> Self {
+        let machine = Machine {
+            arch: std::env::consts::ARCH,
+            os: std::env::consts::OS,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        Self {
+            schema_version: SCHEMA_VERSION,
+            machine,
+            encode: None,
+            model: None,
+            search: None,
+            answer: None,
+            peak_memory_bytes: None,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Exit> {
+    let mut report = Report::default();
+    if let Some(name) = &args.model {
+        report.model = Some(encode::random_model(context, args, name)?);
+        report.peak_memory_bytes = peak_memory();
+    } else {
+        starter_parts(context, args, &mut report)?;
+    }
+    if args.json {
+        context.screen.json(&report, false)?;
+    } else {
+        context.screen.put(table(&report).text())?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Whatever is asked for of the configured retriever, knowledge base and reader.
+fn starter_parts(context: &Context, args: &BenchArgs, report: &mut Report) -> anyhow::Result<()> {
     let mut config = starter::config(context)?;
     if let Some(format) = &args.format {
         config.generator.format.clone_from(format);
@@ -101,18 +143,6 @@ pub fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Exit> {
     let wants = |what| args.what == BenchWhat::All || args.what == what;
     let retriever = starter::prepare(context, &config, wants(BenchWhat::Answer))?;
     let items = items(&config, &dir, &all)?;
-    let mut report = Report {
-        schema_version: SCHEMA_VERSION,
-        machine: Machine {
-            arch: std::env::consts::ARCH,
-            os: std::env::consts::OS,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-        },
-        encode: None,
-        search: None,
-        answer: None,
-        peak_memory_bytes: None,
-    };
     if wants(BenchWhat::Search) {
         report.search = Some(search(&config, &retriever, &items)?);
     }
@@ -129,12 +159,7 @@ pub fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Exit> {
             report.peak_memory_bytes = peak_memory();
         }
     }
-    if args.json {
-        context.screen.json(&report, false)?;
-    } else {
-        context.screen.put(table(&report).text())?;
-    }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// Shipped pictures, each with a question.
@@ -246,6 +271,9 @@ fn table(report: &Report) -> Table {
             String::new(),
             "items/s".into(),
         ]);
+    }
+    if let Some(model) = &report.model {
+        encode::tell(model, &mut table);
     }
     if let Some(search) = &report.search {
         let name = format!("search, {} of {} articles", search.k, search.articles);

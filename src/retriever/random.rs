@@ -1,0 +1,86 @@
+//! Models and batches of random numbers, for measuring speed without a checkpoint. What they compute means nothing.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rayon::prelude::*;
+
+use super::backbone::TextBatch;
+use super::config::RetConfig;
+use super::error::Result;
+use super::model::{Batch, Ret};
+use super::weights::Weights;
+
+/// A model of the architecture whose matrices are random, whose scales are 1 and whose shifts are 0.
+///
+/// # Errors
+/// The engine's own.
+pub fn model(config: &RetConfig, seed: u64, device: &Device) -> Result<Ret> {
+    let asked = Weights::from_tensors("random weights".into(), HashMap::new(), device);
+    load(config, &asked)?;
+    let shapes: Vec<_> = asked.missing().into_iter().collect();
+    let tensor = |(at, (name, shape)): (usize, (String, candle_core::Shape))| -> candle_core::Result<(String, Tensor)> {
+        let tensor = if shape.rank() > 1 {
+            let bound = (shape.elem_count() as f32 / shape.dims()[0] as f32).powf(-0.5);
+            let mut rng = StdRng::seed_from_u64(seed ^ at as u64);
+            let values: Vec<f32> = (0..shape.elem_count()).map(|_| rng.random_range(-bound..bound)).collect();
+            Tensor::from_vec(values, shape, device)?
+        } else if ["bias", "mean"].iter().any(|shift| name.ends_with(shift)) {
+            Tensor::zeros(shape, DType::F32, device)?
+        } else {
+            Tensor::ones(shape, DType::F32, device)?
+        };
+        Ok((name, tensor))
+    };
+    let tensors = shapes.into_par_iter().enumerate().map(tensor).collect::<candle_core::Result<_>>()?;
+    load(config, &Weights::from_tensors("random weights".into(), tensors, device))
+}
+
+fn load(config: &RetConfig, weights: &Weights) -> Result<Ret> {
+    Ret::load(config, &weights.pp("text_model"), &weights.pp("vision_model"), weights)
+}
+
+/// `len` items, each with a text of `tokens` tokens and a picture.
+///
+/// # Errors
+/// The engine's own.
+pub fn batch(config: &RetConfig, len: usize, tokens: usize, seed: u64, device: &Device) -> Result<Batch> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let side = config.vision.image_size();
+    let (height, width) =
+        config.image_processor.output_size().map_or((side, side), |size| (size.height as usize, size.width as usize));
+    let pixels: Vec<f32> = (0..len * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect();
+    let vocabulary = config.text.vocabulary() as u32;
+    let ids: Vec<u32> = (0..len * tokens).map(|_| rng.random_range(0..vocabulary)).collect();
+    let text = TextBatch {
+        input_ids: Tensor::from_vec(ids, (len, tokens), device)?,
+        attention_mask: Tensor::ones((len, tokens), DType::U32, device)?,
+    };
+    let rows: Vec<usize> = (0..len).collect();
+    let pixels = Tensor::from_vec(pixels, (len, 3, height, width), device)?;
+    Ok(Batch { text: Some((text, rows.clone())), vision: Some((pixels, rows)), len })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::retriever::model::Side;
+    use crate::retriever::tiny;
+
+    #[test]
+    fn a_random_model_of_any_generation_gives_unit_vectors() {
+        let dir = tempfile::tempdir().unwrap();
+        for settings in [serde_json::json!({}), tiny::first_generation()] {
+            let config = RetConfig::load(&tiny::write_with(dir.path(), settings).config).unwrap();
+            let model = model(&config, 1, &Device::Cpu).unwrap();
+            let batch = batch(&config, 2, 5, 1, &Device::Cpu).unwrap();
+            let found = model.encode(Side::Document, &batch).unwrap();
+            assert_eq!(found.dims(), [2, config.state_tokens, config.output_dim]);
+            let norms = found.sqr().unwrap().sum(2).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert!(norms.iter().all(|norm| (norm - 1.0).abs() < 1e-5), "{norms:?}");
+        }
+    }
+}
