@@ -480,19 +480,9 @@ pub enum EvalCommand {
 /// `cicerone eval retrieval`
 #[derive(Debug, Args)]
 pub struct EvalRetrievalArgs {
-    /// Folder with images.csv, kb.jsonl and questions.csv, by default the starter's; with --passages a file of queries in
-    /// M2KR's layout, one JSON object a line: instruction, question, image_path, passage_id
-    #[arg(long, value_name = "PATH")]
+    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
+    #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Passages in M2KR's layout, one JSON object a line: passage_id, passage_text, passage_image_path
-    #[arg(long, value_name = "FILE", requires_all = ["data", "images"], conflicts_with = "validate")]
-    pub passages: Option<PathBuf>,
-    /// Folder of the pictures that queries and passages name
-    #[arg(long, value_name = "DIR", requires = "passages")]
-    pub images: Option<PathBuf>,
-    /// Queries in M2KR's layout to measure recall on
-    #[arg(long, value_name = "FILE", requires = "passages")]
-    pub validation: Option<PathBuf>,
     /// Which pictures are the queries
     #[arg(long, default_value = "test")]
     pub split: String,
@@ -554,19 +544,9 @@ pub enum ProbeCommand {
 /// `cicerone probe gates`
 #[derive(Debug, Args)]
 pub struct ProbeGatesArgs {
-    /// Folder with images.csv, kb.jsonl and questions.csv, by default the starter's; with --passages a file of queries in
-    /// M2KR's layout, one JSON object a line: instruction, question, image_path, passage_id
-    #[arg(long, value_name = "PATH")]
+    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
+    #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Passages in M2KR's layout, one JSON object a line: passage_id, passage_text, passage_image_path
-    #[arg(long, value_name = "FILE", requires_all = ["data", "images"], conflicts_with = "validate")]
-    pub passages: Option<PathBuf>,
-    /// Folder of the pictures that queries and passages name
-    #[arg(long, value_name = "DIR", requires = "passages")]
-    pub images: Option<PathBuf>,
-    /// Queries in M2KR's layout to measure recall on
-    #[arg(long, value_name = "FILE", requires = "passages")]
-    pub validation: Option<PathBuf>,
     /// Which pictures are the sample
     #[arg(long, default_value = "test")]
     pub split: String,
