@@ -129,6 +129,13 @@ impl RetConfig {
         Some(Self::parse(text, &Path::new("configs/retrievers").join(format!("{name}.json"))))
     }
 
+    /// Height and width of what the picture tower is given, in pixels.
+    #[must_use]
+    pub fn picture_size(&self) -> (usize, usize) {
+        let side = self.vision.image_size();
+        self.image_processor.output_size().map_or((side, side), |size| (size.height as usize, size.width as usize))
+    }
+
     /// What the text tower is asked for.
     #[must_use]
     pub fn text_wanted(&self) -> Wanted<'_> {

@@ -48,9 +48,7 @@ fn load(config: &RetConfig, weights: &Weights) -> Result<Ret> {
 /// The engine's own.
 pub fn batch(config: &RetConfig, len: usize, tokens: usize, seed: u64, device: &Device) -> Result<Batch> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let side = config.vision.image_size();
-    let (height, width) =
-        config.image_processor.output_size().map_or((side, side), |size| (size.height as usize, size.width as usize));
+    let (height, width) = config.picture_size();
     let pixels: Vec<f32> = (0..len * 3 * height * width).map(|_| rng.random_range(-2.0..2.0)).collect();
     let vocabulary = config.text.vocabulary() as u32;
     let ids: Vec<u32> = (0..len * tokens).map(|_| rng.random_range(0..vocabulary)).collect();

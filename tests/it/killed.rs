@@ -1,13 +1,12 @@
 //! Builds that are killed: a rerun finishes, and the result equals an undisturbed one.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::starter::{starter, starter_file};
-use super::support::{cicerone, stdout};
+use super::support::{background, cicerone, stdout};
 
 fn arguments(name: &str) -> Vec<String> {
     let source = format!("evqa:{}", starter_file("kb.jsonl").display());
@@ -69,14 +68,7 @@ fn a_build_killed_from_outside_is_finished_by_a_rerun() {
     for (round, milliseconds) in [300, 1200, 2500].into_iter().enumerate() {
         let name = format!("killed-{round}");
         forget(&starter.data, &name);
-        let mut build = std::process::Command::new(env!("CARGO_BIN_EXE_cicerone"))
-            .args(arguments(&name))
-            .env("CICERONE_DATA_DIR", &starter.data)
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut build = background(&starter.data, arguments(&name));
         std::thread::sleep(Duration::from_millis(milliseconds));
         build.kill().unwrap();
         build.wait().unwrap();

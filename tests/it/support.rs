@@ -16,6 +16,18 @@ pub fn cicerone(data: &Path) -> Command {
     command
 }
 
+/// The program at work in the background, silent, in the source tree, with its data in `data`: something to kill.
+pub fn background<S: AsRef<std::ffi::OsStr>>(data: &Path, args: impl IntoIterator<Item = S>) -> std::process::Child {
+    std::process::Command::new(env!("CARGO_BIN_EXE_cicerone"))
+        .args(args)
+        .env("CICERONE_DATA_DIR", data)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 /// stdout as text.
 pub fn stdout(assert: &Assert) -> String {
     String::from_utf8(assert.get_output().stdout.clone()).unwrap()

@@ -1,12 +1,11 @@
 //! `cicerone train` on a few of the starter's pictures, in M2KR's layout.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use serde_json::json;
 
 use super::starter::{models, starter_file};
-use super::support::{cicerone, failure, stdout};
+use super::support::{background, cicerone, failure, stdout};
 
 /// Queries and passages of four countries, below `dir`.
 fn m2kr(dir: &Path) {
@@ -79,14 +78,7 @@ fn a_run_killed_at_work_goes_on_to_the_weights_of_an_undisturbed_one() {
     assert_eq!((&report["steps"], &report["whole"]), (&json!(8), &json!(false)));
 
     let log = dir.path().join("parts/metrics.jsonl");
-    let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_cicerone"))
-        .args(arguments(dir.path(), "parts", 8))
-        .env("CICERONE_DATA_DIR", &starter.data)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut run = background(&starter.data, arguments(dir.path(), "parts", 8));
     // kill -9 once some steps are made, wherever it is then.
     let steps = || fs_err::read_to_string(&log).map_or(0, |log| log.lines().count());
     while steps() < 4 && run.try_wait().unwrap().is_none() {

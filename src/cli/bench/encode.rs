@@ -55,11 +55,8 @@ pub(super) fn random_model(context: &Context, args: &BenchArgs, name: &str) -> a
     let guard = interrupt::guard();
     let _progress = Progress::new(&context.screen, "encoding", Unit::Things(""));
     let model = random::model(&config, SEED, &device)?;
-    let side = config.vision.image_size();
-    let size =
-        config.image_processor.output_size().map_or((side, side), |size| (size.height as usize, size.width as usize));
     let text_work = config.text.operations(tokens, &config.text_wanted()) / 1e9;
-    let vision_work = config.vision.operations(size, &config.vision_wanted()) / 1e9;
+    let vision_work = config.vision.operations(config.picture_size(), &config.vision_wanted()) / 1e9;
     let peak = product_speed(&device)?;
     let mut batches = Vec::new();
     let middle = BATCHES[BATCHES.len() / 2];
