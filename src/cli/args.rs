@@ -115,6 +115,7 @@ impl Command {
             },
             Self::Probe(a) => match &a.command {
                 ProbeCommand::Gates(a) => a.json,
+                ProbeCommand::Ablate(a) => a.json,
             },
             Self::Config(a) => matches!(&a.command, ConfigCommand::Show(ConfigShowArgs { json: true })),
             Self::Doctor(a) => a.json,
@@ -320,9 +321,9 @@ pub enum FloatArg {
     F16,
 }
 
-/// `cicerone train`
+/// What is learned from, for how long; of every command that trains.
 #[derive(Debug, Args)]
-pub struct TrainArgs {
+pub struct LearnArgs {
     /// Folder with images.csv, kb.jsonl and questions.csv, by default the starter's; with --passages a file of queries in
     /// M2KR's layout, one JSON object a line: instruction, question, image_path, passage_id
     #[arg(long, value_name = "PATH")]
@@ -336,6 +337,9 @@ pub struct TrainArgs {
     /// Queries in M2KR's layout to measure recall on
     #[arg(long, value_name = "FILE", requires = "passages")]
     pub validation: Option<PathBuf>,
+    /// Leave this style of pictures out of training and measure recall on it
+    #[arg(long, value_name = "STYLE")]
+    pub validate: Option<String>,
     /// Folder for weights, checkpoints and metrics; training goes on from its checkpoint
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -345,6 +349,29 @@ pub struct TrainArgs {
     /// Architecture to train; by default the configured one
     #[arg(long, value_name = "FILE")]
     pub architecture: Option<PathBuf>,
+    /// Optimiser steps
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+    /// Pairs in a batch
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Augmented views of each picture
+    #[arg(long, value_name = "N")]
+    pub views: Option<usize>,
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Seed of everything random
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// `cicerone train`
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// What is learned from.
+    #[command(flatten)]
+    pub learn: LearnArgs,
     /// Layers of both towers in place of the architecture's: early, middle, late, separated by commas
     #[arg(long, value_name = "DEPTHS", conflicts_with_all = ["text_layers", "vision_layers"])]
     pub layers: Option<Layers>,
@@ -354,30 +381,15 @@ pub struct TrainArgs {
     /// Layers of the picture tower, as many as of the text tower
     #[arg(long, value_name = "LAYERS")]
     pub vision_layers: Option<Layers>,
-    /// Optimiser steps
-    #[arg(long, value_name = "N")]
-    pub steps: Option<usize>,
-    /// Pairs in a batch
-    #[arg(long, value_name = "N")]
-    pub batch: Option<usize>,
     /// Batches in an optimiser step, each with its own negatives; their gradients are averaged
     #[arg(long, value_name = "N")]
     pub accumulate: Option<usize>,
-    /// Augmented views of each picture
-    #[arg(long, value_name = "N")]
-    pub views: Option<usize>,
-    /// Peak learning rate
-    #[arg(long, value_name = "RATE")]
-    pub lr: Option<f64>,
     /// Towers that learn, too: text, vision, or both separated by a comma; their features are then computed with every batch
     #[arg(long, value_enum, value_delimiter = ',', value_name = "TOWERS")]
     pub unfreeze: Vec<Tower>,
     /// Peak learning rate of towers that learn; by default a tenth of the head's
     #[arg(long, value_name = "RATE", requires = "unfreeze")]
     pub tower_lr: Option<f64>,
-    /// Seed of everything random
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
     /// Steps of the warm-up
     #[arg(long, value_name = "N")]
     pub warmup: Option<usize>,
@@ -402,9 +414,6 @@ pub struct TrainArgs {
     /// Steps between two measurements of recall
     #[arg(long, value_name = "N")]
     pub eval_every: Option<usize>,
-    /// Leave this style of pictures out of training and measure recall on it
-    #[arg(long, value_name = "STYLE")]
-    pub validate: Option<String>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -539,6 +548,8 @@ pub struct ProbeArgs {
 pub enum ProbeCommand {
     /// Mean activation of every gate, by layer, with both modalities and with either one missing
     Gates(ProbeGatesArgs),
+    /// Variants of the retriever, trained alike and measured alike: what each of its parts is worth
+    Ablate(ProbeAblateArgs),
 }
 
 /// `cicerone probe gates`
@@ -557,6 +568,21 @@ pub struct ProbeGatesArgs {
     #[arg(long, value_name = "FILE.svg")]
     pub svg: Option<PathBuf>,
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone probe ablate`
+#[derive(Debug, Args)]
+pub struct ProbeAblateArgs {
+    /// What is learned from.
+    #[command(flatten)]
+    pub learn: LearnArgs,
+    /// Variants to train and measure, separated by commas, such as base,no-global,last-layer,tokens-32,forget-0.5; by
+    /// default all
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub only: Vec<String>,
+    /// Print JSON (schemas/probe-ablate.json)
     #[arg(long)]
     pub json: bool,
 }

@@ -44,8 +44,9 @@ pub struct StepTrace {
 struct CrossAttention {
     norm: LayerNorm,
     q: Linear,
-    k: Linear,
-    v: Linear,
+    /// Weights `[H, H]`.
+    k: Tensor,
+    v: Tensor,
     out: Linear,
     heads: usize,
 }
@@ -56,8 +57,8 @@ impl CrossAttention {
         Ok(Self {
             norm: LayerNorm::load(&w.pp(format!("{modality}_norm")), dim, EPS)?,
             q: Linear::load_no_bias(&a.pp("q_proj"), dim, dim)?,
-            k: Linear::load_no_bias(&a.pp("k_proj"), dim, dim)?,
-            v: Linear::load_no_bias(&a.pp("v_proj"), dim, dim)?,
+            k: a.get("k_proj.weight", (dim, dim))?,
+            v: a.get("v_proj.weight", (dim, dim))?,
             out: Linear::load_no_bias(&a.pp("out_proj"), dim, dim)?,
             heads,
         })
@@ -71,7 +72,7 @@ impl CrossAttention {
         let scale = (head_dim as f64).powf(-0.5);
         // Per head: q_h W_k,h, [heads, B n, d] x [heads, d, H].
         let q = (self.q.forward(queries)? * scale)?.reshape((rows, heads, head_dim))?.transpose(0, 1)?.contiguous()?;
-        let keys = self.k.weight().reshape((heads, head_dim, dim))?;
+        let keys = self.k.reshape((heads, head_dim, dim))?;
         let absorbed = q.matmul(&keys)?; // [heads, B n, H]
         // norm(x) = x^ w + b: the scale goes to the query, and the shift adds the same to every token's score, which a
         // softmax does not see.
@@ -88,7 +89,7 @@ impl CrossAttention {
         let mixed = mixed.broadcast_mul(&self.norm.weight)?.broadcast_add(&self.norm.bias)?;
         let mixed =
             mixed.reshape((b, heads, n, dim))?.permute((1, 0, 2, 3))?.contiguous()?.reshape((heads, rows, dim))?;
-        let values = self.v.weight().reshape((heads, head_dim, dim))?.transpose(1, 2)?.contiguous()?;
+        let values = self.v.reshape((heads, head_dim, dim))?.transpose(1, 2)?;
         let out = mixed.matmul(&values)?; // [heads, B n, d]
         let out = out.transpose(0, 1)?.contiguous()?.reshape((b, n, dim))?;
         Ok(self.out.forward(&out)?)
@@ -143,6 +144,7 @@ pub struct Cell {
     vision_gates: Gates,
     input_prior: f64,
     forget_prior: f64,
+    forget_scale: f64,
     mlp_norm: LayerNorm,
     fc1: Linear,
     fc2: Linear,
@@ -183,6 +185,7 @@ impl Cell {
             vision_gates: gates("vision")?,
             input_prior: prior("input_gate_prior", c.input_gate_prior)?,
             forget_prior: prior("forget_gate_prior", c.forget_gate_prior)?,
+            forget_scale: c.forget_gate_scale.into(),
             mlp_norm: LayerNorm::load(&w.pp("mlp_norm"), dim, EPS)?,
             fc1: Linear::load(&w.pp("mlp.fc1"), dim, 4 * dim)?,
             fc2: Linear::load(&w.pp("mlp.fc2"), 4 * dim, dim)?,
@@ -215,7 +218,10 @@ impl Cell {
             forget = (forget + gates.forget.forward(&z)?)?;
             taken = (taken + (&*input * z)?)?;
         }
-        let forget = sigmoid(&forget)?;
+        let mut forget = sigmoid(&forget)?;
+        if self.forget_scale != 1.0 {
+            forget = (forget * self.forget_scale)?;
+        }
         let mixed = ((&forget * kept)? + taken)?;
         let inner = self.fc1.forward(&self.mlp_norm.forward(&mixed)?)?.gelu_erf()?;
         let state = (&mixed + self.fc2.forward(&inner)?)?;

@@ -22,6 +22,7 @@ const PATCHES: usize = 5;
 const WORDS: usize = 3;
 const INPUT_PRIOR: f64 = 0.3;
 const FORGET_PRIOR: f64 = -0.2;
+const FORGET_SCALE: f64 = 0.75;
 
 type Row = Vec<f64>;
 
@@ -130,7 +131,7 @@ impl Plain {
                     forget[i] += gate[i];
                 }
             }
-            (0..H).for_each(|i| mixed[i] += sigmoid(forget[i]) * (state[at][i] + own[at][i]));
+            (0..H).for_each(|i| mixed[i] += FORGET_SCALE * sigmoid(forget[i]) * (state[at][i] + own[at][i]));
             let inner: Row = self.linear("mlp.fc1", &self.norm("mlp_norm", &mixed)).into_iter().map(gelu).collect();
             self.linear("mlp.fc2", &inner).iter().zip(&mixed).map(|(out, mixed)| out + mixed).collect()
         };
@@ -170,6 +171,7 @@ fn config() -> RetConfig {
         self_attention: true,
         input_gate_prior: INPUT_PRIOR as f32,
         forget_gate_prior: FORGET_PRIOR as f32,
+        forget_gate_scale: FORGET_SCALE as f32,
         ..RetConfig::load(&starter).unwrap()
     }
 }

@@ -36,6 +36,9 @@ pub struct RetConfig {
     /// Added to the forget gate before its sigmoid, unless the weights hold a value of their own.
     #[serde(default)]
     pub forget_gate_prior: f32,
+    /// What every forget gate is multiplied by after its sigmoid: below 1 the state fades faster than was learned.
+    #[serde(default = "unscaled")]
+    pub forget_gate_scale: f32,
     /// Whether pooled features are added to the state after the last step.
     #[serde(default = "yes")]
     pub global_injection: bool,
@@ -66,6 +69,9 @@ pub struct RetConfig {
 fn one() -> usize {
     1
 }
+fn unscaled() -> f32 {
+    1.0
+}
 fn yes() -> bool {
     true
 }
@@ -86,6 +92,8 @@ pub const SHIPPED: [(&str, &str); 5] = [
 const WIDEST: usize = 1 << 16;
 /// Most state tokens.
 const MOST_TOKENS: usize = 1024;
+/// Largest factor on the forget gates.
+const MOST_SCALE: f32 = 16.0;
 
 impl RetConfig {
     /// Reads and checks a file.
@@ -171,6 +179,10 @@ impl RetConfig {
                 return Err((key.into(), format!("found {prior}, expected a finite number")));
             }
         }
+        if !(0.0..=MOST_SCALE).contains(&self.forget_gate_scale) {
+            let reason = format!("found {}, expected 0 to {MOST_SCALE}", self.forget_gate_scale);
+            return Err(("forget_gate_scale".into(), reason));
+        }
         if self.text_layers.is_empty() || self.text_layers.len() != self.vision_layers.len() {
             let found = (self.text_layers.len(), self.vision_layers.len());
             return Err((
@@ -232,7 +244,7 @@ mod tests {
     fn settings_that_are_left_out_are_those_of_ret_2() {
         let config = load(&starter().to_string()).unwrap();
         assert_eq!((config.state_tokens, config.self_attention, config.positions), (1, false, false));
-        assert_eq!((config.input_gate_prior, config.forget_gate_prior), (0.0, 0.0));
+        assert_eq!((config.input_gate_prior, config.forget_gate_prior, config.forget_gate_scale), (0.0, 0.0, 1.0));
         assert!(config.global_injection && config.shared_encoder && config.weights_map.is_none());
     }
 
@@ -251,6 +263,7 @@ mod tests {
             ("text_layers", json!([]), "0 of text against 3 of vision"),
             ("input_gate_prior", json!(1e39), "found inf, expected a finite number"),
             ("forget_gate_prior", json!(-1e39), "found -inf, expected a finite number"),
+            ("forget_gate_scale", json!(-0.5), "found -0.5, expected 0 to 16"),
             ("max_text_tokens", json!(100_000), "found 100000, expected 4 to 512"),
             ("text.num_attention_heads", json!(0), "text tower: `num_attention_heads`: found 0"),
             ("text.num_attention_heads", json!(7), "found 7, expected a divisor of hidden_size, 384"),

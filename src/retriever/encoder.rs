@@ -179,7 +179,7 @@ impl Encoder {
 }
 
 /// Rows of `[B, n, D]`.
-fn embeddings(rows: &Tensor) -> Result<Vec<Embedding>> {
+pub(super) fn embeddings(rows: &Tensor) -> Result<Vec<Embedding>> {
     let (_, n, dim) = rows.dims3()?;
     let empty = || candle_core::Error::Msg(format!("an embedding of {n} vectors of length {dim}"));
     let rows = rows.flatten_from(1)?.to_vec2::<f32>()?;

@@ -189,14 +189,14 @@ impl Ret {
     /// Text tower alone.
     pub fn text_features(&self, batch: &TextBatch) -> Result<TextFeatures> {
         tracing::trace!(rows = batch.input_ids.dim(0)?, "text tower");
-        let features = self.text.forward(batch, &self.config.text_wanted())?;
+        let features = awake(|| self.text.forward(batch, &self.config.text_wanted()))?;
         Ok(TextFeatures { features, attention_mask: batch.attention_mask.clone() })
     }
 
     /// Picture tower alone.
     pub fn vision_features(&self, pixels: &Tensor) -> Result<LayerFeatures> {
         tracing::trace!(rows = pixels.dim(0)?, "picture tower");
-        self.vision.forward(pixels, &self.config.vision_wanted())
+        awake(|| self.vision.forward(pixels, &self.config.vision_wanted()))
     }
 
     /// Pooled vectors `[B, D]` of the picture tower alone.
@@ -211,7 +211,7 @@ impl Ret {
     /// [`RetrieverError::EmptyItem`] for an item with neither modality; the engine's own.
     pub fn encode(&self, side: Side, batch: &Batch) -> Result<Tensor> {
         let head = self.head(side);
-        let mut whole = self.grouped(batch, |text, vision| Ok(vec![head.forward(text, vision)?]))?;
+        let mut whole = self.grouped(batch, |text, vision| Ok(vec![awake(|| head.forward(text, vision))?]))?;
         whole.pop().ok_or(RetrieverError::EmptyItem)
     }
 
@@ -297,6 +297,12 @@ impl Ret {
             Side::Document => self.document_head.as_ref().unwrap_or(&self.head),
         }
     }
+}
+
+/// Runs `work` on a thread of the pool that its kernels share, where the others stay awake between two of them; to wake them
+/// for each of some hundred kernels costs as much as a tower's pass over one picture.
+fn awake<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
 }
 
 /// Where each item's features stand among `rows`.

@@ -8,7 +8,7 @@ use super::starter::{models, starter_file};
 use super::support::{background, cicerone, failure, stdout};
 
 /// Queries and passages of four countries, below `dir`.
-fn m2kr(dir: &Path) {
+pub fn m2kr(dir: &Path) {
     let (mut passages, mut queries) = (String::new(), String::new());
     for code in ["ad", "ae", "af", "ag"] {
         passages += &format!(

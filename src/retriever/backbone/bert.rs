@@ -7,7 +7,7 @@ use super::transformer::walk;
 use super::{LayerFeatures, Wanted, config};
 use crate::retriever::error::{Result, RetrieverError};
 use crate::retriever::fields::{self, Fields};
-use crate::retriever::layers::{Activation, LayerNorm, Linear, attention, padding_bias};
+use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias, self_attention};
 use crate::retriever::weights::Weights;
 
 /// Fields of `config.json` that decide the computation.
@@ -73,9 +73,7 @@ pub struct Bert {
 
 #[derive(Debug)]
 struct Block {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    qkv: Linear,
     attention_output: Linear,
     attention_norm: LayerNorm,
     intermediate: Linear,
@@ -89,10 +87,9 @@ impl Block {
     fn load(c: &BertConfig, w: &Weights) -> Result<Self> {
         let d = c.hidden_size;
         let a = w.pp("attention");
+        let qkv = ["self.query", "self.key", "self.value"].map(|name| a.pp(name));
         Ok(Self {
-            query: Linear::load(&a.pp("self.query"), d, d)?,
-            key: Linear::load(&a.pp("self.key"), d, d)?,
-            value: Linear::load(&a.pp("self.value"), d, d)?,
+            qkv: Linear::load_side_by_side(&qkv, d, d, true)?,
             attention_output: Linear::load(&a.pp("output.dense"), d, d)?,
             attention_norm: LayerNorm::load(&a.pp("output.LayerNorm"), d, c.layer_norm_eps)?,
             intermediate: Linear::load(&w.pp("intermediate.dense"), d, c.intermediate_size)?,
@@ -104,8 +101,7 @@ impl Block {
     }
 
     fn forward(&self, xs: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let (q, k, v) = (self.query.forward(xs)?, self.key.forward(xs)?, self.value.forward(xs)?);
-        let attended = attention(&q, &k, &v, self.heads, Some(bias))?;
+        let attended = self_attention(&self.qkv.forward(xs)?, self.heads, Some(bias))?;
         let xs = self.attention_norm.forward(&self.attention_output.forward_add(&attended, xs)?)?;
         let inner = self.intermediate.forward_act(&xs, self.act)?;
         Ok(self.output_norm.forward(&self.output.forward_add(&inner, &xs)?)?)

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 
 use super::Wanted;
 use crate::retriever::error::Result;
-use crate::retriever::layers::{Activation, LayerNorm, Linear, attention};
+use crate::retriever::layers::{Activation, LayerNorm, Linear, self_attention};
 use crate::retriever::weights::Weights;
 
 /// What an architecture calls the tensors of a block, below the block's own prefix.
@@ -44,11 +44,12 @@ pub struct BlockShape {
 #[derive(Debug)]
 pub struct Block {
     norm1: LayerNorm,
-    qkv: [Linear; 3],
+    qkv: Linear,
+    /// With the layer scale in it.
     out: Linear,
     norm2: LayerNorm,
+    /// With the layer scale in it.
     mlp: Mlp,
-    scales: Option<[Tensor; 2]>,
     heads: usize,
 }
 
@@ -56,39 +57,30 @@ impl Block {
     /// Takes the tensors below `w`'s prefix.
     pub fn load(shape: &BlockShape, names: &BlockNames, w: &Weights) -> Result<Self> {
         let dim = shape.dim;
-        let project = |name: &str| {
-            let w = w.pp(name);
-            if shape.qkv_bias { Linear::load(&w, dim, dim) } else { Linear::load_no_bias(&w, dim, dim) }
-        };
-        let [query, key, value] = names.qkv;
-        let scales = match names.scales {
-            Some([first, second]) => Some([w.get(first, dim)?, w.get(second, dim)?]),
-            None => None,
+        let qkv = names.qkv.map(|name| w.pp(name));
+        let scaled = |name: &str, input: usize, at: usize| match names.scales {
+            Some(scales) => Linear::load_scaled(&w.pp(name), input, dim, &w.get(scales[at], dim)?),
+            None => Linear::load(&w.pp(name), input, dim),
         };
         Ok(Self {
             norm1: LayerNorm::load(&w.pp(names.norm1), dim, shape.eps)?,
-            qkv: [project(query)?, project(key)?, project(value)?],
-            out: Linear::load(&w.pp(names.out), dim, dim)?,
+            qkv: Linear::load_side_by_side(&qkv, dim, dim, shape.qkv_bias)?,
+            out: scaled(names.out, dim, 0)?,
             norm2: LayerNorm::load(&w.pp(names.norm2), dim, shape.eps)?,
-            mlp: Mlp::load(dim, shape.inner, shape.act, &w.pp("mlp"))?,
-            scales,
+            mlp: Mlp {
+                fc1: Linear::load(&w.pp("mlp.fc1"), dim, shape.inner)?,
+                fc2: scaled("mlp.fc2", shape.inner, 1)?,
+                act: shape.act,
+            },
             heads: shape.heads,
         })
     }
 
     /// Tokens `[B, N, D]` to the same shape; `bias` is added to the attention scores `[B, heads, N, N]`.
     pub fn forward(&self, xs: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let normed = self.norm1.forward(xs)?;
-        let [query, key, value] = &self.qkv;
-        let (q, k, v) = (query.forward(&normed)?, key.forward(&normed)?, value.forward(&normed)?);
-        let attended = attention(&q, &k, &v, self.heads, bias)?;
-        let Some([first, second]) = &self.scales else {
-            let xs = self.out.forward_add(&attended, xs)?;
-            return Ok(self.mlp.forward_add(&self.norm2.forward(&xs)?, &xs)?);
-        };
-        let xs = (xs + self.out.forward(&attended)?.broadcast_mul(first)?)?;
-        let inner = self.mlp.forward(&self.norm2.forward(&xs)?)?;
-        Ok((&xs + inner.broadcast_mul(second)?)?)
+        let attended = self_attention(&self.qkv.forward(&self.norm1.forward(xs)?)?, self.heads, bias)?;
+        let xs = self.out.forward_add(&attended, xs)?;
+        Ok(self.mlp.forward_add(&self.norm2.forward(&xs)?, &xs)?)
     }
 }
 

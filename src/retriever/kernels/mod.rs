@@ -8,14 +8,20 @@
 //! | `math` | exponential, error function and activations without branches |
 //! | `linear` | bias, activation and residual in one pass over a product |
 //! | `norm` | LayerNorm; standardisation with a gradient |
-//! | `softmax` | attention scores to weights, in place |
+//! | `attention` | multi-head attention, a piece of one item's queries at a time |
+//! | `softmax` | scores to weights, in place |
+//! | `product` | products of parts of matrices |
+//! | `transpose` | weights as products read them fastest |
 //! | `depthwise` | EfficientNet's convolution over single channels |
 
+pub mod attention;
 pub mod depthwise;
 pub mod linear;
 pub mod math;
 pub mod norm;
+pub mod product;
 pub mod softmax;
+pub mod transpose;
 
 use candle_core::{CpuStorage, Layout, Result};
 

@@ -24,24 +24,51 @@ pub struct Recall {
     pub recall_at_10: f32,
 }
 
+/// What a head makes of an evaluation's queries and of all documents.
+pub struct Embedded {
+    /// `[Q, n, D]`.
+    pub queries: Tensor,
+    /// `[C, n, D]`.
+    pub documents: Tensor,
+}
+
+impl Embedded {
+    /// Embeds both; `None` where `data` has no evaluation.
+    ///
+    /// # Errors
+    /// Those of [`Learner::embed`].
+    pub fn of(learner: &mut Learner, data: &TrainData) -> Result<Option<Self>, TrainError> {
+        if data.evaluation.is_empty() {
+            return Ok(None);
+        }
+        let documents: Vec<Shown> = data.documents.iter().map(|document| document.shown).collect();
+        let queries: Vec<Shown> = data.evaluation.iter().map(|query| query.shown).collect();
+        Ok(Some(Self { queries: learner.embed_all(&queries)?, documents: learner.embed_all(&documents)? }))
+    }
+
+    /// For each query how many wrong documents stand before its best right one.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn places(&self, data: &TrainData) -> Result<Vec<usize>, TrainError> {
+        let mut places = Vec::with_capacity(data.evaluation.len());
+        for (at, queries) in data.evaluation.chunks(BATCH).enumerate() {
+            let scores = maxsim(&self.queries.narrow(0, at * BATCH, queries.len())?, &self.documents)?;
+            for (query, scores) in queries.iter().zip(scores.to_vec2::<f32>()?) {
+                places.push(place(&scores, |document| query.wants(&data.documents[document])));
+            }
+        }
+        Ok(places)
+    }
+}
+
 /// Recall of `data`'s evaluation, `None` where it has none.
 ///
 /// # Errors
 /// Those of [`Learner::embed`].
 pub fn evaluate(learner: &mut Learner, data: &TrainData) -> Result<Option<Recall>, TrainError> {
-    if data.evaluation.is_empty() {
-        return Ok(None);
-    }
-    let shown: Vec<Shown> = data.documents.iter().map(|document| document.shown).collect();
-    let documents = learner.embed_all(&shown)?;
-    let mut places = Vec::with_capacity(data.evaluation.len());
-    for queries in data.evaluation.chunks(BATCH) {
-        let shown: Vec<Shown> = queries.iter().map(|query| query.shown).collect();
-        let scores: Tensor = maxsim(&learner.embed_all(&shown)?, &documents)?;
-        for (query, scores) in queries.iter().zip(scores.to_vec2::<f32>()?) {
-            places.push(place(&scores, |document| query.wants(&data.documents[document])));
-        }
-    }
+    let Some(embedded) = Embedded::of(learner, data)? else { return Ok(None) };
+    let places = embedded.places(data)?;
     let within = |k: usize| places.iter().filter(|place| **place < k).count() as f32 / places.len() as f32;
     Ok(Some(Recall { queries: places.len(), recall_at_1: within(1), recall_at_5: within(5), recall_at_10: within(10) }))
 }

@@ -1,13 +1,18 @@
 //! What is trained, over the features of the towers.
 
-use candle_core::{Device, Tensor};
+use std::sync::atomic::AtomicBool;
 
-use super::TrainError;
-use super::data::{Draw, Shown};
+use candle_core::{DType, Device, Tensor};
+
+use super::data::{Draw, Shown, TrainData};
 use super::features::pictures::PictureFeatures;
 use super::features::texts::TextFeatures;
 use super::loss::{Contrast, contrast};
+use super::{TrainError, TrainOptions};
+use crate::retriever::RetrieverFiles;
+use crate::retriever::config::RetConfig;
 use crate::retriever::model::{Head, maxsim};
+use crate::retriever::weights::Weights;
 
 /// Largest factor on the scores: exp of the learned log temperature is clamped here.
 pub const MAX_SCALE: f64 = 100.0;
@@ -23,6 +28,27 @@ pub struct Learner {
 }
 
 impl Learner {
+    /// The trained head of `files` over frozen towers, to be measured.
+    ///
+    /// # Errors
+    /// Weights that do not fit the architecture, and those of the features.
+    pub fn trained(
+        options: &TrainOptions,
+        files: &RetrieverFiles,
+        data: &TrainData,
+        cancel: &AtomicBool,
+    ) -> Result<Self, TrainError> {
+        let config = RetConfig::load(&files.config)?;
+        let weights = Weights::load(&files.weights, &Device::Cpu)?;
+        let head = Head::load(&config, &weights)?;
+        weights.finish(&[])?;
+        let (features, mut ignore) = (options.features_dir(), |_, _| ());
+        let pictures =
+            PictureFeatures::open(&features, &config, &files.vision_weights, &data.album, cancel, &mut ignore)?;
+        let texts = TextFeatures::open(&features, &config, files, &data.texts, cancel, &mut ignore)?;
+        Ok(Self { head, log_scale: Tensor::zeros((), DType::F32, &Device::Cpu)?, texts, pictures })
+    }
+
     /// Unit vectors `[B, n, D]`, in order. Items are grouped by what they have.
     ///
     /// # Errors
@@ -75,7 +101,9 @@ impl Learner {
     pub fn contrast(&mut self, draw: &Draw, queries: &Tensor) -> Result<Contrast, TrainError> {
         let shown: Vec<Shown> = draw.documents.iter().map(|document| document.shown).collect();
         let documents = self.embed(&shown)?;
-        let scores = maxsim(queries, &documents)?.broadcast_mul(&self.scale()?)?; // [queries, documents]
+        // The mean over a query's vectors: the temperature is then the same for any number of them.
+        let scores = (maxsim(queries, &documents)? / queries.dim(1)? as f64)?;
+        let scores = scores.broadcast_mul(&self.scale()?)?; // [queries, documents]
         let wants = draw.queries.iter().flat_map(|query| draw.documents.iter().map(|document| query.wants(document)));
         contrast(&scores, &wants.collect::<Vec<_>>())
     }

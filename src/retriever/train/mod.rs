@@ -16,7 +16,7 @@ pub mod optimizer;
 pub mod plot;
 pub mod run;
 #[cfg(test)]
-mod tests;
+pub(in crate::retriever) mod tests;
 mod towers;
 #[cfg(test)]
 mod towers_tests;
@@ -82,7 +82,7 @@ pub struct TrainOptions {
     pub mine_every: usize,
     /// Recall of what is not learned from, every so many steps and at the end.
     pub eval_every: usize,
-    /// A style of pictures left out of training and used to measure recall instead.
+    /// A style of pictures, of any split, left out of training and used to measure recall instead.
     pub validate: Option<String>,
 }
 
@@ -131,6 +131,12 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
+    /// Folder of the towers' features.
+    #[must_use]
+    pub fn features_dir(&self) -> PathBuf {
+        self.features.clone().unwrap_or_else(|| self.out.join("features"))
+    }
+
     /// Whether a tower learns, so that the weights of a run hold the whole retriever.
     #[must_use]
     pub fn whole(&self) -> bool {

@@ -112,7 +112,7 @@ impl Run {
         let Towers { texts, pictures, constants } =
             Towers::open(options, &config, files, &data.texts, &data.album, &mut parameters)?;
 
-        let features = options.features.clone().unwrap_or_else(|| options.out.join("features"));
+        let features = options.features_dir();
         let mut computed = |done, total| progress(TrainEvent::Features { done, total });
         let pictures = match pictures {
             Some(live) => PictureFeatures::Live(Box::new(live)),

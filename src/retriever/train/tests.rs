@@ -16,7 +16,7 @@ use crate::retriever::encoder::Encoder;
 use crate::retriever::tiny;
 
 /// Four entities of two pictures each.
-pub(super) fn data(dir: &Path) {
+pub(in crate::retriever) fn data(dir: &Path) {
     let mut images = String::from("entity_url,style,split,path\n");
     let mut kb = String::new();
     let mut questions = String::from("wikipedia_url,question,question_original\n");
@@ -36,7 +36,7 @@ pub(super) fn data(dir: &Path) {
     fs_err::write(dir.join("questions.csv"), questions).unwrap();
 }
 
-pub(super) fn options(data: &Path, out: &Path) -> TrainOptions {
+pub(in crate::retriever) fn options(data: &Path, out: &Path) -> TrainOptions {
     TrainOptions {
         data: data.into(),
         out: out.into(),
@@ -50,7 +50,7 @@ pub(super) fn options(data: &Path, out: &Path) -> TrainOptions {
 }
 
 /// The same entities as queries and passages, in M2KR's layout: every passage is right for two queries.
-pub(super) fn jsonl(dir: &Path) -> TrainOptions {
+pub(in crate::retriever) fn jsonl(dir: &Path) -> TrainOptions {
     data(dir);
     let (mut passages, mut queries) = (String::new(), String::new());
     for entity in 0..4 {

@@ -1,7 +1,7 @@
 //! The starter's layout: pictures by entity and style, titles, questions. A query is a picture of an entity in any style, a
 //! question, or both; its document is the article's title with a picture.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use rand::Rng;
@@ -17,7 +17,6 @@ use crate::retriever::worker::query_text;
 /// One picture of an entity.
 struct StylePicture {
     entity: usize,
-    style: String,
     path: PathBuf,
 }
 
@@ -84,8 +83,9 @@ impl Draws for Entities {
     }
 }
 
-/// Reads `images.csv` (split `train` alone), `kb.jsonl` and `questions.csv` of a folder. Documents are every entity's
-/// first picture and title; the queries of an evaluation are the pictures of the style left out with the first question.
+/// Reads `images.csv` (split `train`, and the style left out of whatever split), `kb.jsonl` and `questions.csv` of a folder.
+/// Documents are every entity's first picture and title; the queries of an evaluation are the pictures of the style left
+/// out with the first question.
 ///
 /// # Errors
 /// The file, and what was wrong with it.
@@ -186,24 +186,31 @@ impl Files {
         let images = dir.join("images.csv");
         let mut pictures = Vec::new();
         let mut held_out = Vec::new();
-        for row in read_csv::<ImageRow>(&images)? {
-            if row.split != "train" {
+        let rows = read_csv::<ImageRow>(&images)?;
+        if let Some(style) = validate.filter(|style| rows.iter().all(|row| row.style != *style)) {
+            let styles: BTreeSet<&str> = rows.iter().map(|row| row.style.as_str()).collect();
+            let found = styles.into_iter().collect::<Vec<_>>().join(", ");
+            return Err(bad(&images, format!("no picture of style `{style}`; found {found}")));
+        }
+        for row in rows {
+            let left_out = validate == Some(&row.style);
+            if row.split != "train" && !left_out {
                 continue;
             }
             let Some(entity) = entity_of.get(&row.entity_url) else {
                 return Err(bad(&images, format!("entity {} has no article in kb.jsonl", row.entity_url)));
             };
-            let picture = StylePicture { entity: *entity, path: dir.join(&row.path), style: row.style };
-            let target = if validate == Some(&picture.style) { &mut held_out } else { &mut pictures };
+            let picture = StylePicture { entity: *entity, path: dir.join(&row.path) };
+            let target = if left_out { &mut held_out } else { &mut pictures };
             target.push(picture);
         }
-        let with_picture: std::collections::BTreeSet<_> = pictures.iter().map(|p| p.entity).collect();
+        let with_picture: BTreeSet<_> = pictures.iter().map(|p| p.entity).collect();
         if with_picture.len() != titles.len() {
             let without = (0..titles.len()).find(|e| !with_picture.contains(e)).and_then(|e| titles.get(e));
             return Err(bad(&images, format!("no training picture of {}", without.map_or("any entity", |t| t))));
         }
         let path = dir.join("questions.csv");
-        let mut questions = std::collections::BTreeSet::new();
+        let mut questions = BTreeSet::new();
         let mut named_questions = vec![Vec::new(); titles.len()];
         for row in read_csv::<QuestionRow>(&path)? {
             questions.insert(row.question.clone());

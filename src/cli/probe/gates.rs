@@ -1,26 +1,19 @@
-//! `cicerone probe`: what happens inside the retriever.
+//! `cicerone probe gates`: how much of each modality the retriever lets through.
 
 use serde::Serialize;
 
-use super::args::{ProbeArgs, ProbeCommand, ProbeGatesArgs};
-use super::context::{Context, picture_limits};
-use super::failure::{Exit, Failure, SCHEMA_VERSION};
-use super::progress::{Progress, Unit};
-use super::stats::Table;
-use super::{interrupt, starter};
+use crate::cli::args::ProbeGatesArgs;
+use crate::cli::context::{Context, picture_limits};
+use crate::cli::failure::{Exit, Failure, SCHEMA_VERSION};
+use crate::cli::progress::{Progress, Unit};
+use crate::cli::stats::Table;
+use crate::cli::{interrupt, starter};
 use crate::io::write_atomic;
 use crate::rag::engines;
 use crate::retriever::encoder::Encoder;
 use crate::retriever::model::Side;
 use crate::retriever::probe::{self, Gates, Spread};
 use crate::retriever::worker::query_text;
-
-/// Runs the command.
-pub fn run(context: &Context, args: &ProbeArgs) -> anyhow::Result<Exit> {
-    match &args.command {
-        ProbeCommand::Gates(args) => gates(context, args),
-    }
-}
 
 /// `schemas/probe-gates.json`
 #[derive(Serialize)]
@@ -30,7 +23,8 @@ struct Document<'a> {
     gates: &'a [Gates],
 }
 
-fn gates(context: &Context, args: &ProbeGatesArgs) -> anyhow::Result<Exit> {
+/// Runs the command.
+pub fn run(context: &Context, args: &ProbeGatesArgs) -> anyhow::Result<Exit> {
     let config = starter::config(context)?;
     let dir = starter::data_dir(args.data.as_deref())?;
     let mut drawings = starter::drawings(&dir, &args.split)?;
