@@ -447,6 +447,9 @@ pub struct BenchArgs {
     /// Tokens of each of its texts
     #[arg(long, value_name = "N", requires = "model", value_parser = clap::value_parser!(u16).range(1..=512))]
     pub text_tokens: Option<u16>,
+    /// Seconds for which each of its batches is encoded over and over
+    #[arg(long, value_name = "SECONDS", requires = "model", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=600))]
+    pub seconds: u16,
     /// How the answering model is held, instead of the configured way
     #[arg(long, value_name = "FORMAT", value_parser = ["auto", "f32", "f16", "bf16", "q8_0", "q6k", "q4k"])]
     pub format: Option<String>,

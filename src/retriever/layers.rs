@@ -3,8 +3,10 @@
 use candle_core::{D, DType, Tensor};
 
 use super::error::Result;
+use super::kernels::Numbers;
 use super::kernels::attention::Attention;
-use super::kernels::linear::{AddBias, AddBiasAndResidual};
+use super::kernels::block::BiasThenAct;
+use super::kernels::linear::{AddBias, add_bias};
 use super::kernels::math;
 use super::kernels::norm::{Normalise, Standardise};
 use super::kernels::transpose::Transpose;
@@ -97,17 +99,18 @@ impl Linear {
         Ok(out)
     }
 
-    /// [`Linear::forward`] with `residual` (of the shape of the result) added.
-    pub fn forward_add(&self, xs: &Tensor, residual: &Tensor) -> candle_core::Result<Tensor> {
-        let out = self.product(xs)?;
-        match &self.bias {
-            Some(bias) if plain(&[&out, bias, residual]) => {
-                out.inplace_op3(bias, &residual.contiguous()?, &AddBiasAndResidual)?;
-                Ok(out)
-            }
-            Some(bias) => out.broadcast_add(bias)? + residual,
-            None => out + residual,
-        }
+    /// For a kernel; an error where the weight does not lie by input, or not in f32 on the CPU.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn numbers(&self) -> candle_core::Result<(Numbers<'_>, Option<Numbers<'_>>)> {
+        Ok((Numbers::of_transpose(&self.weight)?, self.bias.as_ref().map(Numbers::of).transpose()?))
+    }
+
+    /// Whether kernels serve for what is given, too.
+    #[must_use]
+    pub fn is_plain(&self, xs: &Tensor) -> bool {
+        plain(&[xs, &self.weight]) && self.weight.layout().is_fortran_contiguous()
     }
 
     /// `x Wᵀ`: all leading dimensions go through one matrix product.
@@ -161,6 +164,14 @@ impl LayerNorm {
         self.standardise(xs)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
     }
 
+    /// For a kernel: scale and shift, and what is added to the variance.
+    ///
+    /// # Errors
+    /// One that is not of f32 on the CPU.
+    pub fn numbers(&self) -> candle_core::Result<(Numbers<'_>, Numbers<'_>, f64)> {
+        Ok((Numbers::of(&self.weight)?, Numbers::of(&self.bias)?, self.eps))
+    }
+
     /// The part before scale and shift: zero mean, unit variance, computed in f32.
     pub fn standardise(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         let wide = xs.to_dtype(DType::F32)?.contiguous()?;
@@ -209,6 +220,16 @@ impl Activation {
 }
 
 impl Activation {
+    /// For a kernel: adds a bias to rows, then acts on them.
+    #[must_use]
+    pub fn after_bias(self) -> BiasThenAct {
+        match self {
+            Self::Gelu => |xs, bias| add_bias(xs, bias, math::gelu),
+            Self::QuickGelu => |xs, bias| add_bias(xs, bias, math::quick_gelu),
+            Self::GeluPytorchTanh => |xs, bias| add_bias(xs, bias, math::gelu_tanh),
+        }
+    }
+
     /// Any shape to the same.
     pub fn forward(self, xs: &Tensor) -> candle_core::Result<Tensor> {
         match self {
@@ -233,7 +254,7 @@ pub fn attention(
     let scale = (head_dim as f64).powf(-0.5);
     if plain(&[q, k, v]) && bias.is_none_or(|bias| plain(&[bias])) {
         let bias = bias.map(Tensor::contiguous).transpose()?;
-        return q.apply_op3_no_bwd(k, v, &Attention { heads, scale: scale as f32, bias: bias.as_ref() });
+        return q.apply_op3_no_bwd(k, v, &Attention { heads, bias: bias.as_ref() });
     }
     let split = |x: &Tensor| x.reshape((b, (), heads, head_dim))?.transpose(1, 2)?.contiguous(); // [B, heads, N, d]
     let (q, k, v) = (split(&(q * scale)?)?, split(k)?, split(v)?);
@@ -293,12 +314,10 @@ mod tests {
         for (rows, input, output) in [(1, 3, 5), (7, 8, 16), (700, 40, 77)] {
             let linear = Linear { weight: by_input(random(&[output, input])).unwrap(), bias: Some(random(&[output])) };
             let xs = random(&[2, rows, input]);
-            let residual = random(&[2, rows, output]);
             both_ways("linear", &xs, |xs| linear.forward(xs));
             both_ways("gelu", &xs, |xs| linear.forward_act(xs, Activation::Gelu));
             both_ways("quick gelu", &xs, |xs| linear.forward_act(xs, Activation::QuickGelu));
             both_ways("gelu by tanh", &xs, |xs| linear.forward_act(xs, Activation::GeluPytorchTanh));
-            both_ways("residual", &xs, |xs| linear.forward_add(xs, &residual));
             let norm = LayerNorm { weight: random(&[input]), bias: random(&[input]), eps: 1e-5 };
             both_ways("norm", &xs, |xs| norm.forward(xs));
         }

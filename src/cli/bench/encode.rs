@@ -17,8 +17,6 @@ use crate::retriever::config::{RetConfig, SHIPPED};
 use crate::retriever::model::{Batch, Ret, Side};
 use crate::retriever::random;
 
-/// A batch is run again until this many seconds have passed, and at least [`RUNS`] times.
-const SECONDS: f64 = 4.0;
 /// Least runs of a batch, the first one, which warms up, not counted.
 const RUNS: usize = 2;
 /// Decides the random numbers.
@@ -51,13 +49,13 @@ struct Row {
 pub(super) fn random_model(context: &Context, args: &BenchArgs, name: &str) -> anyhow::Result<Model> {
     let config = architecture(name)?;
     let tokens = args.text_tokens.map_or(32, usize::from).min(config.max_text_tokens);
-    let device = Device::Cpu;
+    let (device, seconds) = (Device::Cpu, f64::from(args.seconds));
     let guard = interrupt::guard();
     let _progress = Progress::new(&context.screen, "encoding", Unit::Things(""));
     let model = random::model(&config, SEED, &device)?;
     let text_work = config.text.operations(tokens, &config.text_wanted()) / 1e9;
     let vision_work = config.vision.operations(config.picture_size(), &config.vision_wanted()) / 1e9;
-    let peak = product_speed(&device)?;
+    let peak = product_speed(&device, seconds)?;
     let mut batches = Vec::new();
     let middle = BATCHES[BATCHES.len() / 2];
     let all = BATCHES.map(|batch| (batch, true, true));
@@ -69,7 +67,7 @@ pub(super) fn random_model(context: &Context, args: &BenchArgs, name: &str) -> a
         batch.text = batch.text.filter(|_| text);
         batch.vision = batch.vision.filter(|_| vision);
         let work = if text { text_work } else { 0.0 } + if vision { vision_work } else { 0.0 };
-        batches.push(row(&model, &batch, work, peak)?);
+        batches.push(row(&model, &batch, work, peak, seconds)?);
     }
     Ok(Model {
         name: name.to_owned(),
@@ -94,8 +92,8 @@ fn architecture(name: &str) -> anyhow::Result<RetConfig> {
     Ok(RetConfig::load(path)?)
 }
 
-fn row(model: &Ret, batch: &Batch, work: f64, peak: f64) -> anyhow::Result<Row> {
-    let seconds = best_of_runs(|| model.encode(Side::Document, batch).map(drop))?;
+fn row(model: &Ret, batch: &Batch, work: f64, peak: f64, seconds: f64) -> anyhow::Result<Row> {
+    let best = best_of_runs(seconds, || model.encode(Side::Document, batch).map(drop))?;
     let text = batch.text.as_ref().map(|(text, _)| once(|| model.text_features(text).map(drop))).transpose()?;
     let vision =
         batch.vision.as_ref().map(|(pixels, _)| once(|| model.vision_features(pixels).map(drop))).transpose()?;
@@ -107,10 +105,10 @@ fn row(model: &Ret, batch: &Batch, work: f64, peak: f64) -> anyhow::Result<Row> 
             _ => "both",
         },
         batch: batch.len,
-        items_per_s: batch.len as f64 / seconds,
+        items_per_s: batch.len as f64 / best,
         text_ms_per_item: text.map(per_item),
         vision_ms_per_item: vision.map(per_item),
-        peak_share: work * batch.len as f64 / seconds / peak,
+        peak_share: work * batch.len as f64 / best / peak,
     })
 }
 
@@ -120,13 +118,14 @@ fn once<E>(mut run: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Seconds of the fastest run, the first one left out: other programs only ever slow a run down.
-fn best_of_runs<E>(mut run: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+/// Seconds of the fastest run, the first one left out: other programs only ever slow a run down. It is run again until
+/// `seconds` have passed, and at least [`RUNS`] times.
+fn best_of_runs<E>(seconds: f64, mut run: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
     run()?;
     let start = Instant::now();
     let mut best = f64::INFINITY;
     let mut runs = 0;
-    while runs < RUNS || start.elapsed().as_secs_f64() < SECONDS {
+    while runs < RUNS || start.elapsed().as_secs_f64() < seconds {
         best = best.min(once(&mut run)?);
         runs += 1;
     }
@@ -134,12 +133,12 @@ fn best_of_runs<E>(mut run: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
 }
 
 /// 10^9 operations a second of the matrix product that the towers use, at a size that suits it.
-fn product_speed(device: &Device) -> anyhow::Result<f64> {
+fn product_speed(device: &Device, seconds: f64) -> anyhow::Result<f64> {
     let (rows, inner, columns) = (2048, 1024, 1024);
     let left = Tensor::ones((rows, inner), candle_core::DType::F32, device)?;
     let right = Tensor::ones((columns, inner), candle_core::DType::F32, device)?.t()?;
-    let seconds = best_of_runs(|| left.matmul(&right).map(drop))?;
-    Ok(2.0 * (rows * inner * columns) as f64 / seconds / 1e9)
+    let best = best_of_runs(seconds, || left.matmul(&right).map(drop))?;
+    Ok(2.0 * (rows * inner * columns) as f64 / best / 1e9)
 }
 
 /// The rows of the table.

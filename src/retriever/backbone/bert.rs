@@ -3,11 +3,11 @@
 use candle_core::{IndexOp, Tensor};
 use serde::Serialize;
 
-use super::transformer::walk;
+use super::transformer::{Block, BlockNames, BlockShape, walk};
 use super::{LayerFeatures, Wanted, config};
 use crate::retriever::error::{Result, RetrieverError};
 use crate::retriever::fields::{self, Fields};
-use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias, self_attention};
+use crate::retriever::layers::{Activation, LayerNorm, Linear, padding_bias};
 use crate::retriever::weights::Weights;
 
 /// Fields of `config.json` that decide the computation.
@@ -60,6 +60,15 @@ impl BertConfig {
 /// (arXiv 2112.01488), and the heads of BERT's own training.
 pub const KNOWN_UNUSED: &[&str] = &["embeddings.position_ids", "linear.weight", "cls.*"];
 
+const NAMES: BlockNames = BlockNames {
+    norm1: "attention.output.LayerNorm",
+    qkv: ["attention.self.query", "attention.self.key", "attention.self.value"],
+    out: "attention.output.dense",
+    norm2: "output.LayerNorm",
+    mlp: ["intermediate.dense", "output.dense"],
+    scales: None,
+};
+
 /// The model: embeddings, blocks, pooler.
 #[derive(Debug)]
 pub struct Bert {
@@ -71,43 +80,6 @@ pub struct Bert {
     pooler: Option<Linear>,
 }
 
-#[derive(Debug)]
-struct Block {
-    qkv: Linear,
-    attention_output: Linear,
-    attention_norm: LayerNorm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
-    heads: usize,
-    act: Activation,
-}
-
-impl Block {
-    fn load(c: &BertConfig, w: &Weights) -> Result<Self> {
-        let d = c.hidden_size;
-        let a = w.pp("attention");
-        let qkv = ["self.query", "self.key", "self.value"].map(|name| a.pp(name));
-        Ok(Self {
-            qkv: Linear::load_side_by_side(&qkv, d, d, true)?,
-            attention_output: Linear::load(&a.pp("output.dense"), d, d)?,
-            attention_norm: LayerNorm::load(&a.pp("output.LayerNorm"), d, c.layer_norm_eps)?,
-            intermediate: Linear::load(&w.pp("intermediate.dense"), d, c.intermediate_size)?,
-            output: Linear::load(&w.pp("output.dense"), c.intermediate_size, d)?,
-            output_norm: LayerNorm::load(&w.pp("output.LayerNorm"), d, c.layer_norm_eps)?,
-            heads: c.num_attention_heads,
-            act: c.hidden_act,
-        })
-    }
-
-    fn forward(&self, xs: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let attended = self_attention(&self.qkv.forward(xs)?, self.heads, Some(bias))?;
-        let xs = self.attention_norm.forward(&self.attention_output.forward_add(&attended, xs)?)?;
-        let inner = self.intermediate.forward_act(&xs, self.act)?;
-        Ok(self.output_norm.forward(&self.output.forward_add(&inner, &xs)?)?)
-    }
-}
-
 impl Bert {
     /// Takes the tensors of a `BertModel` below `w`'s prefix, or below `bert` there, where larger models keep it. A
     /// checkpoint without pooler is whole unless `pooled` says that its output will be wanted.
@@ -115,13 +87,22 @@ impl Bert {
         let w = w.below("bert");
         let e = w.pp("embeddings");
         let d = c.hidden_size;
-        let blocks = (0..c.num_hidden_layers).map(|i| Block::load(c, &w.pp(format!("encoder.layer.{i}"))));
+        let shape = BlockShape {
+            dim: d,
+            inner: c.intermediate_size,
+            heads: c.num_attention_heads,
+            act: c.hidden_act,
+            eps: c.layer_norm_eps,
+            qkv_bias: true,
+            norm_after: true,
+        };
+        let block = |i| Block::load(&shape, &NAMES, &w.pp(format!("encoder.layer.{i}")));
         Ok(Self {
             words: e.get("word_embeddings.weight", (c.vocab_size, d))?,
             positions: e.get("position_embeddings.weight", (c.max_position_embeddings, d))?,
             types: e.get("token_type_embeddings.weight", (c.type_vocab_size, d))?,
             norm: LayerNorm::load(&e.pp("LayerNorm"), d, c.layer_norm_eps)?,
-            blocks: blocks.collect::<Result<_>>()?,
+            blocks: (0..c.num_hidden_layers).map(block).collect::<Result<_>>()?,
             pooler: if pooled || w.has("pooler.dense.weight") {
                 Some(Linear::load(&w.pp("pooler.dense"), d, d)?)
             } else {
@@ -153,7 +134,7 @@ impl Bert {
     ) -> Result<LayerFeatures> {
         let xs = self.embed(input_ids, token_types)?;
         let bias = padding_bias(attention_mask)?.unsqueeze(1)?.unsqueeze(1)?; // [B, 1, 1, N]
-        let (layers, last) = walk(&self.blocks, xs, wanted, |block, xs| block.forward(xs, &bias))?;
+        let (layers, last) = walk(&self.blocks, xs, wanted, |block, xs| block.forward(xs, Some(&bias)))?;
         let pooled = if wanted.pooled {
             let pooler = self.pooler.as_ref().ok_or(RetrieverError::NoPooler)?;
             Some(pooler.forward(&last.i((.., 0))?)?.tanh()?)

@@ -24,6 +24,7 @@ pub(super) const NAMES: BlockNames = BlockNames {
     qkv: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
     out: "self_attn.out_proj",
     norm2: "layer_norm2",
+    mlp: ["mlp.fc1", "mlp.fc2"],
     scales: None,
 };
 
@@ -78,6 +79,7 @@ impl ClipTextConfig {
             act: self.hidden_act,
             eps: self.layer_norm_eps,
             qkv_bias: true,
+            norm_after: false,
         }
     }
 }
@@ -131,6 +133,7 @@ impl ClipVisionConfig {
             act: self.hidden_act,
             eps: self.layer_norm_eps,
             qkv_bias: true,
+            norm_after: false,
         }
     }
 }

@@ -19,6 +19,7 @@ const NAMES: BlockNames = BlockNames {
     qkv: ["attention.attention.query", "attention.attention.key", "attention.attention.value"],
     out: "attention.output.dense",
     norm2: "norm2",
+    mlp: ["mlp.fc1", "mlp.fc2"],
     scales: Some(["layer_scale1.lambda1", "layer_scale2.lambda1"]),
 };
 
@@ -99,6 +100,7 @@ impl Dinov2 {
             act: c.hidden_act,
             eps: c.layer_norm_eps,
             qkv_bias: c.qkv_bias,
+            norm_after: false,
         };
         let block = |i| Block::load(&shape, &NAMES, &w.pp(format!("encoder.layer.{i}")));
         Ok(Self {

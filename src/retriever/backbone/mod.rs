@@ -109,11 +109,14 @@ impl TextBackbone {
 
     /// What is wanted of a batch, in f32.
     pub fn forward(&self, batch: &TextBatch, wanted: &Wanted) -> Result<LayerFeatures> {
-        let features = match self {
-            Self::Bert(m) => m.forward(&batch.input_ids, None, &batch.attention_mask, wanted),
-            Self::Clip(m) => m.forward(&batch.input_ids, &batch.attention_mask, wanted),
-        };
-        features?.widened()
+        let (ids, mask) = (&batch.input_ids, &batch.attention_mask);
+        in_parts(ids, ids.dim(1)?, |from, count| {
+            let (ids, mask) = (&ids.narrow(0, from, count)?, &mask.narrow(0, from, count)?);
+            match self {
+                Self::Bert(m) => m.forward(ids, None, mask, wanted),
+                Self::Clip(m) => m.forward(ids, mask, wanted),
+            }
+        })
     }
 }
 
@@ -143,12 +146,43 @@ impl VisionBackbone {
 
     /// What is wanted of pixels `[B, 3, H, W]`, in f32.
     pub fn forward(&self, pixels: &Tensor, wanted: &Wanted) -> Result<LayerFeatures> {
-        let features = match self {
-            Self::EfficientNet(m) => m.forward(pixels, wanted),
-            Self::Clip(m) => m.forward(pixels, wanted),
-            Self::Siglip(m) => m.forward(pixels, wanted),
-            Self::Dinov2(m) => m.forward(pixels, wanted),
-        };
-        features?.widened()
+        let (_, _, height, width) = pixels.dims4()?;
+        in_parts(pixels, height * width / PATCH, |from, count| {
+            let pixels = &pixels.narrow(0, from, count)?;
+            match self {
+                Self::EfficientNet(m) => m.forward(pixels, wanted),
+                Self::Clip(m) => m.forward(pixels, wanted),
+                Self::Siglip(m) => m.forward(pixels, wanted),
+                Self::Dinov2(m) => m.forward(pixels, wanted),
+            }
+        })
     }
+}
+
+/// Tokens of a part of a batch, for each thread: more would only let what lies between two blocks outgrow the caches.
+const PART: usize = 512;
+/// Pixels of a token, about: a patch of 14 by 14.
+const PATCH: usize = 196;
+
+/// Runs a tower on a few items of a batch at a time, where that is the CPU's to do, and puts together what it gives.
+/// `batch` has the items, of about `tokens` tokens each, in its first dimension.
+fn in_parts(
+    batch: &Tensor,
+    tokens: usize,
+    tower: impl Fn(usize, usize) -> Result<LayerFeatures>,
+) -> Result<LayerFeatures> {
+    let len = batch.dim(0)?;
+    let most = (PART * rayon::current_num_threads() / tokens.max(1)).max(1);
+    if len <= most || !batch.device().is_cpu() {
+        return tower(0, len)?.widened();
+    }
+    // Parts of like size.
+    let size = len.div_ceil(len.div_ceil(most));
+    let parts: Vec<LayerFeatures> =
+        (0..len).step_by(size).map(|from| tower(from, size.min(len - from))?.widened()).collect::<Result<_>>()?;
+    let whole = |of: &dyn Fn(&LayerFeatures) -> &Tensor| Tensor::cat(&parts.iter().map(of).collect::<Vec<_>>(), 0);
+    let layers = (0..parts[0].layers.len()).map(|layer| whole(&|part| &part.layers[layer]));
+    let layers = layers.collect::<candle_core::Result<_>>()?;
+    let pooled: Vec<&Tensor> = parts.iter().filter_map(|part| part.pooled.as_ref()).collect();
+    Ok(LayerFeatures { layers, pooled: if pooled.is_empty() { None } else { Some(Tensor::cat(&pooled, 0)?) } })
 }

@@ -84,6 +84,7 @@ impl Siglip {
             act: c.hidden_act,
             eps: c.layer_norm_eps,
             qkv_bias: true,
+            norm_after: false,
         };
         let block = |i| Block::load(&shape, &NAMES, &w.pp(format!("encoder.layers.{i}")));
         Ok(Self {

@@ -1,24 +1,29 @@
-//! The pre-norm transformer block that CLIP, SigLIP and DINOv2 share (ViT, arXiv 2010.11929), and the walk over blocks
-//! that every tower takes.
+//! The transformer block that all towers but EfficientNet share: with norms before its parts as CLIP, SigLIP and DINOv2
+//! have it (ViT, arXiv 2010.11929), or after them (BERT, arXiv 1810.04805); and the walk over blocks that every tower takes.
 
 use candle_core::Tensor;
 
 use super::Wanted;
 use crate::retriever::error::Result;
+use crate::retriever::kernels::attention::Bias;
+use crate::retriever::kernels::block::{Norm, Projection};
+use crate::retriever::kernels::{self, Numbers};
 use crate::retriever::layers::{Activation, LayerNorm, Linear, self_attention};
 use crate::retriever::weights::Weights;
 
 /// What an architecture calls the tensors of a block, below the block's own prefix.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockNames {
-    /// Norm before attention.
+    /// Norm before attention, or after it.
     pub norm1: &'static str,
     /// Projections to query, key and value.
     pub qkv: [&'static str; 3],
     /// Projection after attention.
     pub out: &'static str,
-    /// Norm before the feed-forward part.
+    /// Norm before the feed-forward part, or after it.
     pub norm2: &'static str,
+    /// The two projections of the feed-forward part.
+    pub mlp: [&'static str; 2],
     /// Per-channel scales of the two branches (layer scale, arXiv 2103.17239), where the architecture has them.
     pub scales: Option<[&'static str; 2]>,
 }
@@ -38,9 +43,12 @@ pub struct BlockShape {
     pub eps: f64,
     /// Whether query, key and value have a bias.
     pub qkv_bias: bool,
+    /// Whether the norms stand after attention and feed-forward part.
+    pub norm_after: bool,
 }
 
-/// `x + s1 Attn(norm1 x)`, then `x + s2 MLP(norm2 x)`; `s1` and `s2` only with layer scale.
+/// `y = x + s1 Attn(norm1 x)`, then `y + s2 MLP(norm2 y)`, `s1` and `s2` only with layer scale; or, with norms after the
+/// parts, `y = norm1(x + Attn x)`, then `norm2(y + MLP y)`.
 #[derive(Debug)]
 pub struct Block {
     norm1: LayerNorm,
@@ -51,6 +59,7 @@ pub struct Block {
     /// With the layer scale in it.
     mlp: Mlp,
     heads: usize,
+    norm_after: bool,
 }
 
 impl Block {
@@ -62,25 +71,65 @@ impl Block {
             Some(scales) => Linear::load_scaled(&w.pp(name), input, dim, &w.get(scales[at], dim)?),
             None => Linear::load(&w.pp(name), input, dim),
         };
+        let [fc1, fc2] = names.mlp;
         Ok(Self {
             norm1: LayerNorm::load(&w.pp(names.norm1), dim, shape.eps)?,
             qkv: Linear::load_side_by_side(&qkv, dim, dim, shape.qkv_bias)?,
             out: scaled(names.out, dim, 0)?,
             norm2: LayerNorm::load(&w.pp(names.norm2), dim, shape.eps)?,
             mlp: Mlp {
-                fc1: Linear::load(&w.pp("mlp.fc1"), dim, shape.inner)?,
-                fc2: scaled("mlp.fc2", shape.inner, 1)?,
+                fc1: Linear::load(&w.pp(fc1), dim, shape.inner)?,
+                fc2: scaled(fc2, shape.inner, 1)?,
                 act: shape.act,
             },
             heads: shape.heads,
+            norm_after: shape.norm_after,
         })
     }
 
     /// Tokens `[B, N, D]` to the same shape; `bias` is added to the attention scores `[B, heads, N, N]`.
     pub fn forward(&self, xs: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let attended = self_attention(&self.qkv.forward(&self.norm1.forward(xs)?)?, self.heads, bias)?;
-        let xs = self.out.forward_add(&attended, xs)?;
-        Ok(self.mlp.forward_add(&self.norm2.forward(&xs)?, &xs)?)
+        if [&self.qkv, &self.out, &self.mlp.fc1, &self.mlp.fc2].into_iter().all(|linear| linear.is_plain(xs)) {
+            return Ok(self.by_kernel(&xs.contiguous()?, bias)?);
+        }
+        let attend = |xs: &Tensor| -> Result<Tensor> {
+            Ok(self.out.forward(&self_attention(&self.qkv.forward(xs)?, self.heads, bias)?)?)
+        };
+        if self.norm_after {
+            let xs = self.norm1.forward(&(xs + attend(xs)?)?)?;
+            return Ok(self.norm2.forward(&(&xs + self.mlp.forward(&xs)?)?)?);
+        }
+        let xs = (xs + attend(&self.norm1.forward(xs)?)?)?;
+        Ok((&xs + self.mlp.forward(&self.norm2.forward(&xs)?)?)?)
+    }
+
+    /// The same without a gradient, in f32 on the CPU.
+    fn by_kernel(&self, xs: &Tensor, bias: Option<&Tensor>) -> candle_core::Result<Tensor> {
+        let (b, n, dim) = xs.dims3()?;
+        let (qkv, out) = (self.qkv.numbers()?, self.out.numbers()?);
+        let (fc1, fc2) = (self.mlp.fc1.numbers()?, self.mlp.fc2.numbers()?);
+        let norms = [self.norm1.numbers()?, self.norm2.numbers()?];
+        fn projection<'a>((weight, bias): &'a (Numbers<'_>, Option<Numbers<'_>>), output: usize) -> Projection<'a> {
+            Projection { weight: weight.get(), bias: bias.as_ref().map(Numbers::get), output }
+        }
+        let bias = bias.map(Tensor::contiguous).transpose()?;
+        let kernel = kernels::block::Block {
+            qkv: projection(&qkv, 3 * dim),
+            out: projection(&out, dim),
+            fc1: Projection { weight: fc1.0.get(), bias: None, output: fc1.0.get().len() / dim },
+            fc1_bias: fc1.1.as_ref().map_or(&[], Numbers::get),
+            fc2: projection(&fc2, dim),
+            norms: norms.each_ref().map(|(scale, shift, eps)| Norm {
+                scale: scale.get(),
+                shift: shift.get(),
+                eps: *eps,
+            }),
+            norm_after: self.norm_after,
+            heads: self.heads,
+            act: self.mlp.act.after_bias(),
+        };
+        let bias = bias.as_ref().map(|bias| Bias::of(bias, [b, self.heads, n, n])).transpose()?;
+        Tensor::from_vec(kernel.forward(Numbers::of(xs)?.get(), n, bias), (b, n, dim), xs.device())
     }
 }
 
@@ -101,11 +150,6 @@ impl Mlp {
     /// `[..., D]` to the same shape.
     pub fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         self.fc2.forward(&self.fc1.forward_act(xs, self.act)?)
-    }
-
-    /// [`Mlp::forward`] with `residual` added.
-    pub fn forward_add(&self, xs: &Tensor, residual: &Tensor) -> candle_core::Result<Tensor> {
-        self.fc2.forward_add(&self.fc1.forward_act(xs, self.act)?, residual)
     }
 }
 

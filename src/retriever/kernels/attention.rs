@@ -1,33 +1,21 @@
 //! Multi-head attention whose scores never leave a core's own cache.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::contiguous;
-use super::product::{Matrix, product};
+use super::product::{Matrix, Write, product};
 use super::softmax::softmax;
+use super::{Numbers, pieces};
 
-/// Queries whose scores are held at a time by a thread; a head's of 257 tokens are then 132 KB.
-const ROWS: usize = 128;
-
-/// Attention of queries `[B, n, D]` over keys and values `[B, N, D]`, to `[B, n, D]`. The three may be parts of wider
-/// tensors, as long as the numbers of a token lie side by side. Without a gradient.
-pub struct Attention<'a> {
-    /// Heads, which divide D.
-    pub heads: usize,
-    /// Factor on the scores.
-    pub scale: f32,
-    /// Added to the scores `[B, heads, n, N]`, over whose dimensions but the last it may be 1 long; contiguous.
-    pub bias: Option<&'a Tensor>,
-}
-
-/// Tokens of a batch where they lie.
-struct Tokens<'a> {
-    data: &'a [f32],
+/// Tokens of a batch where they lie: as many of each item, their numbers side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    /// All numbers, from the first one on.
+    pub data: &'a [f32],
     /// Numbers from one item to the next.
-    item: usize,
+    pub item: usize,
     /// Numbers from one token to the next.
-    token: usize,
+    pub token: usize,
 }
 
 impl<'a> Tokens<'a> {
@@ -44,18 +32,97 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// The bias where it lies.
-struct Bias<'a> {
-    data: &'a [f32],
+/// What is added to the scores, where it lies.
+#[derive(Debug)]
+pub struct Bias<'a> {
+    numbers: Numbers<'a>,
     /// Numbers from one item, head and query to the next; 0 where one serves for all.
     strides: [usize; 3],
 }
 
-impl Bias<'_> {
+impl<'a> Bias<'a> {
+    /// `bias` is contiguous and, but for dimensions that are 1 long, `[B, heads, n, N]`.
+    ///
+    /// # Errors
+    /// Another shape, or not of the CPU.
+    pub fn of(bias: &'a Tensor, [b, heads, n, tokens]: [usize; 4]) -> Result<Self> {
+        let dims = bias.dims4()?;
+        let one_or = |len: usize, all: usize| len == 1 || len == all;
+        if !(one_or(dims.0, b) && one_or(dims.1, heads) && one_or(dims.2, n) && dims.3 == tokens) {
+            candle_core::bail!("a bias of {dims:?} for scores of {:?}", (b, heads, n, tokens));
+        }
+        let stride = |len: usize, stride: usize| if len == 1 { 0 } else { stride };
+        let strides =
+            [stride(dims.0, dims.1 * dims.2 * dims.3), stride(dims.1, dims.2 * dims.3), stride(dims.2, dims.3)];
+        Ok(Self { numbers: Numbers::of(bias)?, strides })
+    }
+
     fn row(&self, item: usize, head: usize, query: usize, width: usize) -> &[f32] {
         let [items, heads, queries] = self.strides;
-        &self.data[item * items + head * heads + query * queries..][..width]
+        &self.numbers.get()[item * items + head * heads + query * queries..][..width]
     }
+}
+
+/// Queries, keys and values of a batch.
+#[derive(Debug)]
+pub struct Heads<'a> {
+    /// Queries, keys and values.
+    pub qkv: [Tokens<'a>; 3],
+    /// Keys of an item.
+    pub keys: usize,
+    /// How many heads.
+    pub heads: usize,
+    /// Numbers of a head.
+    pub width: usize,
+    /// Added to the scores.
+    pub bias: Option<Bias<'a>>,
+}
+
+impl Heads<'_> {
+    /// The queries of an item from number `from` on, as many as there are rows of `heads * width` numbers in `out`.
+    pub fn attend(&self, item: usize, from: usize, out: &mut [f32], scores: &mut Vec<f32>) {
+        let Self { qkv: [q, k, v], keys, heads, width, bias } = self;
+        let (keys, width, dim) = (*keys, *width, heads * width);
+        let rows = out.len() / dim;
+        let scale = (width as f64).powf(-0.5) as f32;
+        scores.resize(rows * keys, 0.0);
+        for head in 0..*heads {
+            let keys_of = k.head(item, 0, keys, head, width);
+            product(Write::Set(scale), scores, keys, q.head(item, from, rows, head, width), keys_of.transposed());
+            if let Some(bias) = bias {
+                for (row, scores) in scores.chunks_mut(keys.max(1)).enumerate() {
+                    for (score, bias) in scores.iter_mut().zip(bias.row(item, head, from + row, keys)) {
+                        *score += bias;
+                    }
+                }
+            }
+            softmax(scores, keys);
+            let weights = Matrix::new(scores, rows, keys, keys);
+            product(Write::Set(1.0), &mut out[head * width..], dim, weights, v.head(item, 0, keys, head, width));
+        }
+    }
+
+    /// As [`Heads::attend`] for rows of a batch of `n` queries an item, which may be of several items.
+    pub fn attend_rows(&self, n: usize, from: usize, out: &mut [f32], scores: &mut Vec<f32>) {
+        let dim = self.heads * self.width;
+        let (mut row, mut rest) = (from, out);
+        while !rest.is_empty() {
+            let (item, query) = (row / n, row % n);
+            let (own, more) = rest.split_at_mut((n - query).min(rest.len() / dim) * dim);
+            row += own.len() / dim;
+            self.attend(item, query, own, scores);
+            rest = more;
+        }
+    }
+}
+
+/// Attention of queries `[B, n, D]` over keys and values `[B, N, D]`, to `[B, n, D]`. The three may be parts of wider
+/// tensors, as long as the numbers of a token lie side by side. Without a gradient.
+pub struct Attention<'a> {
+    /// Heads, which divide D.
+    pub heads: usize,
+    /// Added to the scores; see [`Bias::of`].
+    pub bias: Option<&'a Tensor>,
 }
 
 impl CustomOp3 for Attention<'_> {
@@ -72,53 +139,22 @@ impl CustomOp3 for Attention<'_> {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let name = self.name();
-        let ((b, n, dim), (_, tokens, _)) = (l1.shape().dims3()?, l2.shape().dims3()?);
-        if self.heads == 0 || dim % self.heads != 0 || l2.shape() != l3.shape() || l2.shape().dims() != [b, tokens, dim]
-        {
+        let (name, heads) = (self.name(), self.heads);
+        let ((b, n, dim), (_, keys, _)) = (l1.shape().dims3()?, l2.shape().dims3()?);
+        if heads == 0 || dim % heads != 0 || l2.shape() != l3.shape() || l2.shape().dims() != [b, keys, dim] {
             candle_core::bail!("{name}: {:?} over {:?} and {:?}", l1.shape(), l2.shape(), l3.shape());
         }
-        let (q, k, v) = (Tokens::of(s1, l1, name)?, Tokens::of(s2, l2, name)?, Tokens::of(s3, l3, name)?);
-        let held = self.bias.map(Tensor::storage_and_layout);
-        let bias = match &held {
-            None => None,
-            Some((storage, layout)) => {
-                let Storage::Cpu(storage) = &**storage else { candle_core::bail!("{name}: a bias on another device") };
-                let (items, heads, queries, width) = layout.shape().dims4()?;
-                let one_or = |len: usize, all: usize| len == 1 || len == all;
-                if !(one_or(items, b) && one_or(heads, self.heads) && one_or(queries, n) && width == tokens) {
-                    candle_core::bail!("{name}: a bias of {:?}", layout.shape());
-                }
-                let stride = |len: usize, stride: usize| if len == 1 { 0 } else { stride };
-                let strides =
-                    [stride(items, heads * queries * width), stride(heads, queries * width), stride(queries, width)];
-                Some(Bias { data: contiguous(storage, layout, name)?, strides })
-            }
+        let of = Heads {
+            qkv: [Tokens::of(s1, l1, name)?, Tokens::of(s2, l2, name)?, Tokens::of(s3, l3, name)?],
+            keys,
+            heads,
+            width: dim / heads,
+            bias: self.bias.map(|bias| Bias::of(bias, [b, heads, n, keys])).transpose()?,
         };
-        let width = dim / self.heads;
-        // Pieces of like size.
-        let rows = n.div_ceil(n.div_ceil(ROWS).max(1)).max(1);
         let mut out = vec![0f32; b * n * dim];
-        out.par_chunks_mut((n * dim).max(1)).enumerate().for_each(|(item, out)| {
-            out.par_chunks_mut((rows * dim).max(1)).enumerate().for_each(|(piece, out)| {
-                let (from, rows) = (piece * rows, out.len() / dim);
-                let mut scores = vec![0f32; rows * tokens];
-                for head in 0..self.heads {
-                    let keys = k.head(item, 0, tokens, head, width);
-                    product(&mut scores, tokens, q.head(item, from, rows, head, width), keys, true, self.scale);
-                    for (row, scores) in scores.chunks_mut(tokens.max(1)).enumerate() {
-                        if let Some(bias) = &bias {
-                            for (score, bias) in scores.iter_mut().zip(bias.row(item, head, from + row, tokens)) {
-                                *score += bias;
-                            }
-                        }
-                        softmax(scores);
-                    }
-                    let weights = Matrix::new(&scores, rows, tokens, tokens);
-                    let values = v.head(item, 0, tokens, head, width);
-                    product(&mut out[head * width..], dim, weights, values, false, 1.0);
-                }
-            });
+        let rows = pieces(b * n);
+        out.par_chunks_mut((rows * dim).max(1)).enumerate().for_each(|(piece, out)| {
+            of.attend_rows(n, piece * rows, out, &mut Vec::new());
         });
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }

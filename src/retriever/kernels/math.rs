@@ -1,6 +1,22 @@
 //! Exponential and what is made of it, free of branches and calls, so that the compiler turns a loop over them into
 //! vector instructions. Each is within 1e-6 of the exact value, relative to it or to 1, whichever is larger.
 
+/// a b + c: rounded once where the processor that is built for does that in one instruction.
+#[inline(always)]
+fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// The polynomial of these coefficients, the highest power's first.
+#[inline(always)]
+fn polynomial<const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
+    let mut value = coefficients[0];
+    for coefficient in &coefficients[1..] {
+        value = multiply_add(value, x, *coefficient);
+    }
+    value
+}
+
 /// e^x in f32: 2^n times a polynomial over half a power of two; 0 below -87 and about 1.6e38 from 88 on.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
@@ -8,18 +24,14 @@ pub fn exp(x: f32) -> f32 {
     const HIGH: f32 = 0.693_359_4;
     const LOW: f32 = -2.121_944_4e-4;
     let x = x.clamp(-87.3, 88.0);
-    // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number.
+    // Adding 1.5 * 2^23 rounds to the nearest whole number n, which is then in the last bits of the sum; a conversion to an
+    // integer would take the loop apart.
     const ROUND: f32 = 12_582_912.0;
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
-    let r = (x - n * HIGH) - n * LOW;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = p * r * r + r + 1.0;
-    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    let sum = multiply_add(x, std::f32::consts::LOG2_E, ROUND);
+    let n = sum - ROUND;
+    let r = multiply_add(-n, LOW, multiply_add(-n, HIGH, x));
+    let p = polynomial([1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5], r);
+    multiply_add(p * r, r, r + 1.0) * f32::from_bits((sum.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 /// 1 / (1 + e^-x).
@@ -39,12 +51,8 @@ pub fn tanh(x: f32) -> f32 {
 pub fn erf(x: f32) -> f32 {
     let a = x.abs();
     let t = 1.0 / (1.0 + 0.327_591_1 * a);
-    let p = 1.061_405_4;
-    let p = p * t - 1.453_152_1;
-    let p = p * t + 1.421_413_8;
-    let p = p * t - 0.284_496_72;
-    let p = p * t + 0.254_829_6;
-    let y = 1.0 - p * t * exp(-a * a);
+    let p = polynomial([1.061_405_4, -1.453_152_1, 1.421_413_8, -0.284_496_72, 0.254_829_6, 0.0], t);
+    let y = 1.0 - p * exp(-a * a);
     y.copysign(x)
 }
 

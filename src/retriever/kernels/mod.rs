@@ -6,7 +6,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `math` | exponential, error function and activations without branches |
-//! | `linear` | bias, activation and residual in one pass over a product |
+//! | `block` | a whole transformer's block, a piece of the rows at a time |
+//! | `linear` | bias and activation in one pass over a product |
 //! | `norm` | LayerNorm; standardisation with a gradient |
 //! | `attention` | multi-head attention, a piece of one item's queries at a time |
 //! | `softmax` | scores to weights, in place |
@@ -15,6 +16,7 @@
 //! | `depthwise` | EfficientNet's convolution over single channels |
 
 pub mod attention;
+pub mod block;
 pub mod depthwise;
 pub mod linear;
 pub mod math;
@@ -23,7 +25,10 @@ pub mod product;
 pub mod softmax;
 pub mod transpose;
 
-use candle_core::{CpuStorage, Layout, Result};
+use std::ops::Range;
+use std::sync::RwLockReadGuard;
+
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor};
 
 /// The numbers of a contiguous f32 tensor.
 fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout, op: &str) -> Result<&'a [f32]> {
@@ -47,4 +52,65 @@ fn contiguous_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout, op: &str) ->
 fn rows_of(width: usize) -> usize {
     let width = width.max(1);
     ((1 << 14) / width).max(1) * width
+}
+
+/// The numbers of a tensor, in the order in which they lie in memory.
+#[derive(Debug)]
+pub struct Numbers<'a> {
+    storage: RwLockReadGuard<'a, Storage>,
+    range: Range<usize>,
+}
+
+impl<'a> Numbers<'a> {
+    /// Of a tensor whose numbers lie side by side.
+    ///
+    /// # Errors
+    /// One that is not contiguous, or not of f32 and the CPU.
+    pub fn of(tensor: &'a Tensor) -> Result<Self> {
+        Self::lying(tensor, Layout::is_contiguous)
+    }
+
+    /// Of a matrix whose transpose's numbers lie side by side.
+    ///
+    /// # Errors
+    /// As [`Numbers::of`].
+    pub fn of_transpose(tensor: &'a Tensor) -> Result<Self> {
+        Self::lying(tensor, Layout::is_fortran_contiguous)
+    }
+
+    fn lying(tensor: &'a Tensor, right: impl Fn(&Layout) -> bool) -> Result<Self> {
+        let (storage, layout) = tensor.storage_and_layout();
+        match &*storage {
+            Storage::Cpu(CpuStorage::F32(_)) if right(layout) => (),
+            _ => candle_core::bail!("numbers of {layout:?}: expected f32 of the CPU that lie side by side"),
+        }
+        let start = layout.start_offset();
+        let range = start..start + layout.shape().elem_count();
+        Ok(Self { storage, range })
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn get(&self) -> &[f32] {
+        match &*self.storage {
+            Storage::Cpu(CpuStorage::F32(numbers)) => &numbers[self.range.clone()],
+            _ => &[],
+        }
+    }
+}
+
+/// Runs loops with the widest vector instructions that the processor has; what they call must be inlined into them.
+#[inline(always)]
+fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// Most rows of a batch that a thread takes at a time: enough for products to run at full speed, few enough that what is
+/// made of them stays in a core's own cache.
+const ROWS: usize = 288;
+
+/// Rows of a piece of work of `rows` in all; every thread gets as many pieces.
+fn pieces(rows: usize) -> usize {
+    let threads = rayon::current_num_threads().max(1);
+    rows.div_ceil(rows.div_ceil(ROWS).next_multiple_of(threads).max(1)).max(1)
 }

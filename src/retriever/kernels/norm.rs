@@ -3,9 +3,13 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{contiguous, rows_of};
+use super::{contiguous, rows_of, vectorised};
+
+/// Numbers of the widest vector register.
+const LANES: usize = 16;
 
 /// Mean of a row, and one over its deviation: the root of the biased variance and `eps`.
+#[inline(always)]
 pub fn moments(xs: &[f32], eps: f64) -> (f32, f32) {
     let n = xs.len() as f32;
     let mean = sum(xs, |x| x) / n;
@@ -13,10 +17,11 @@ pub fn moments(xs: &[f32], eps: f64) -> (f32, f32) {
     (mean, 1.0 / (variance + eps as f32).sqrt())
 }
 
-/// Sum in eight parts, so that it runs in a vector register: the order of a sum of floats is kept as it is written.
+/// Sum in sixteen parts, so that it runs in a vector register: the order of a sum of floats is kept as it is written.
+#[inline(always)]
 pub(super) fn sum(xs: &[f32], of: impl Fn(f32) -> f32) -> f32 {
-    let mut parts = [0f32; 8];
-    let whole = xs.chunks_exact(8);
+    let mut parts = [0f32; LANES];
+    let whole = xs.chunks_exact(LANES);
     let rest: f32 = whole.remainder().iter().map(|x| of(*x)).sum();
     for chunk in whole {
         for (part, x) in parts.iter_mut().zip(chunk) {
@@ -26,11 +31,12 @@ pub(super) fn sum(xs: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     parts.iter().sum::<f32>() + rest
 }
 
-/// The largest, in eight parts too.
+/// The largest, in as many parts.
+#[inline(always)]
 pub(super) fn largest(xs: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut parts = [f32::NEG_INFINITY; 8];
-    let whole = xs.chunks_exact(8);
+    let mut parts = [f32::NEG_INFINITY; LANES];
+    let whole = xs.chunks_exact(LANES);
     let rest = whole.remainder().iter().copied().fold(f32::NEG_INFINITY, larger);
     for chunk in whole {
         for (part, x) in parts.iter_mut().zip(chunk) {
@@ -38,6 +44,21 @@ pub(super) fn largest(xs: &[f32]) -> f32 {
         }
     }
     parts.into_iter().fold(rest, larger)
+}
+
+/// Rows as long as `scale`, standardised, scaled and shifted.
+pub(super) fn normalise(xs: &mut [f32], scale: &[f32], shift: &[f32], eps: f64) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for xs in xs.chunks_mut(scale.len().max(1)) {
+                let (mean, inverse) = moments(xs, eps);
+                for ((x, w), b) in xs.iter_mut().zip(scale).zip(shift) {
+                    *x = (*x - mean) * inverse * w + b;
+                }
+            }
+        },
+    );
 }
 
 /// Rows of the last dimension standardised, scaled and shifted. Without a gradient, which [`Standardise`] has.
@@ -66,12 +87,8 @@ impl CustomOp3 for Normalise {
         let mut out = vec![0f32; xs.len()];
         let size = rows_of(width);
         out.par_chunks_mut(size).zip(xs.par_chunks(size)).for_each(|(out, xs)| {
-            for (out, xs) in out.chunks_mut(width).zip(xs.chunks(width)) {
-                let (mean, inverse) = moments(xs, self.eps);
-                for (((o, x), w), b) in out.iter_mut().zip(xs).zip(scale).zip(shift) {
-                    *o = (x - mean) * inverse * w + b;
-                }
-            }
+            out.copy_from_slice(xs);
+            normalise(out, scale, shift, self.eps);
         });
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
