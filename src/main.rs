@@ -7,7 +7,16 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// `mi_option_purge_delay`, which the crate does not name: milliseconds until pages that nothing uses go back to the system.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
 fn main() -> ExitCode {
+    // By default ten: less than a large model's pass over a batch, so that every pass would fault its pages in again.
+    // The call writes one number, before any other thread runs.
+    #[allow(unsafe_code)]
+    unsafe {
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, 1000);
+    }
     if !cicerone::cli::cpu::serves() {
         return ExitCode::FAILURE;
     }

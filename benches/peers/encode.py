@@ -5,8 +5,8 @@
     peers/bin/python benches/peers/encode.py --cicerone target/release/cicerone --threads 2 --model clip-vit-l-14
 
 Both sides get tokens and pixels and give unit vectors: two towers with the hidden states of the sampled layers, and the
-ReT-2 cell above them. PyTorch's towers are those of `transformers` with its scaled-dot-product attention, in inference
-mode; its cell is written as the paper writes it. Each side runs in a process of its own, one after the other; the
+ReT-2 cell above them. PyTorch's towers are those of `transformers` with its scaled-dot-product attention, or timm's, in
+inference mode; its cell is written as the paper writes it. Each side runs in a process of its own, one after the other; the
 fastest of several runs counts. Prints one JSON object.
 """
 
@@ -22,6 +22,41 @@ BATCHES = [1, 8, 32]
 SECONDS, RUNS = 4.0, 2  # as in src/cli/bench/encode.rs
 
 
+def efficientnet_lite0(fields):
+    import timm
+    import torch
+    from torch import nn
+    from torch.nn import functional as f
+
+    class Lite0(nn.Module):
+        """timm's tower, its blocks' maps as tokens: averaged down to `max_grid` a side, as the starter samples them."""
+
+        def __init__(self):
+            super().__init__()
+            self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+
+        def forward(self, pixel_values, output_hidden_states):
+            xs = self.net.bn1(self.net.conv_stem(pixel_values))
+            hidden = [None]
+            for block in (block for stage in self.net.blocks for block in stage):
+                xs = block(xs)
+                hidden.append(xs)
+            pooled = self.net.bn2(self.net.conv_head(xs)).mean((2, 3))
+            return Features(hidden, pooled)
+
+    class Features:
+        """The maps that are asked for become tokens."""
+
+        def __init__(self, maps, pooled):
+            self.maps, self.pooler_output, self.hidden_states = maps, pooled, self
+
+        def __getitem__(self, layer):
+            factor = -(-self.maps[layer].shape[-1] // fields["max_grid"])
+            return f.avg_pool2d(self.maps[layer], factor).flatten(2).transpose(1, 2)
+
+    return Lite0()
+
+
 def towers(config):
     from transformers import (BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel,
                               Dinov2Config, Dinov2Model)
@@ -32,6 +67,9 @@ def towers(config):
     made = []
     for side in ("text", "vision"):
         fields = dict(config[side])
+        if fields["kind"] == "efficientnet_lite0":
+            made.append(efficientnet_lite0(fields))
+            continue
         make_config, make_model = kinds[side, fields.pop("kind")]
         made.append(make_model._from_config(make_config(**fields), attn_implementation="sdpa"))
     return made
@@ -66,14 +104,20 @@ def ret2(config):
             self.text, self.vision = towers(config)
             self.state = nn.Parameter(torch.randn(1, 1, width))
             self.layers = config["text_layers"], config["vision_layers"]
-            count = len(self.layers[0])
-            sizes = config["text"]["hidden_size"], config["vision"]["hidden_size"]
-            self.adapters = nn.ModuleList(nn.ModuleList(nn.Linear(s, width) for _ in range(count)) for s in sizes)
+            sizes = [self.widths(side) for side in ("text", "vision")]
+            self.adapters = nn.ModuleList(nn.ModuleList(nn.Linear(s, width) for s in per[:-1]) for per in sizes)
             self.steps = nn.ModuleList(Step(width, heads) for _ in sizes)
-            self.globals = nn.ModuleList(nn.Linear(s, width) for s in sizes)
+            self.globals = nn.ModuleList(nn.Linear(per[-1], width) for per in sizes)
             self.state_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
             self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
             self.proj = nn.Linear(width, config["output_dim"], bias=False)
+
+        def widths(self, side):
+            """Of every sampled layer, then of the pooled vector."""
+            if config[side]["kind"] == "efficientnet_lite0":
+                channels = [16, 24, 24, 40, 40, 80, 80, 80, 112, 112, 112, 192, 192, 192, 192, 320]
+                return [channels[layer] for layer in config["vision_layers"]] + [1280]
+            return [config[side]["hidden_size"]] * (len(config["text_layers"]) + 1)
 
         def forward(self, ids, pixels):
             features = (self.text(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True),
@@ -126,13 +170,14 @@ def run_torch(config, threads, tokens):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cicerone", type=Path, required=True)
-    parser.add_argument("--model", default="clip-vit-l-14", help="a file of configs/retrievers, without .json")
+    parser.add_argument("--model", default="clip-vit-l-14", help="a file of configs/retrievers, without .json, or a path")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--text-tokens", type=int, default=32)
     parser.add_argument("--torch-alone", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[2]
-    config = json.loads((root / "configs/retrievers" / f"{args.model}.json").read_text())
+    path = Path(args.model) if args.model.endswith(".json") else root / "configs/retrievers" / f"{args.model}.json"
+    config = json.loads(path.read_text())
     if args.torch_alone:
         print(json.dumps(run_torch(config, args.threads, args.text_tokens)))
         return

@@ -320,6 +320,9 @@ fn places(rows: Option<&Vec<usize>>, len: usize) -> Result<Vec<Option<usize>>> {
 impl LayerFeatures {
     /// The given rows of every tensor.
     pub fn select(&self, rows: &[usize]) -> Result<Self> {
+        if rows.iter().copied().eq(0..self.batch()?) {
+            return Ok(self.clone());
+        }
         let chosen = |tensor: &Tensor| tensor.index_select(&row_index(rows, tensor.device())?, 0);
         let layers = self.layers.iter().map(chosen).collect::<candle_core::Result<_>>()?;
         Ok(Self { layers, pooled: self.pooled.as_ref().map(chosen).transpose()? })

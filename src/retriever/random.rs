@@ -1,8 +1,6 @@
 //! Models and batches of random numbers, for measuring speed without a checkpoint. What they compute means nothing.
 
-use std::collections::HashMap;
-
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
@@ -13,33 +11,34 @@ use super::error::Result;
 use super::model::{Batch, Ret};
 use super::weights::Weights;
 
+/// Numbers of a piece, which has a seed of its own.
+const PIECE: usize = 1 << 16;
+
 /// A model of the architecture whose matrices are random, whose scales are 1 and whose shifts are 0.
 ///
 /// # Errors
 /// The engine's own.
-pub fn model(config: &RetConfig, seed: u64, device: &Device) -> Result<Ret> {
-    let asked = Weights::from_tensors("random weights".into(), HashMap::new(), device);
-    load(config, &asked)?;
-    let shapes: Vec<_> = asked.missing().into_iter().collect();
-    let tensor = |(at, (name, shape)): (usize, (String, candle_core::Shape))| -> candle_core::Result<(String, Tensor)> {
-        let tensor = if shape.rank() > 1 {
-            let bound = (shape.elem_count() as f32 / shape.dims()[0] as f32).powf(-0.5);
-            let mut rng = StdRng::seed_from_u64(seed ^ at as u64);
-            let values: Vec<f32> = (0..shape.elem_count()).map(|_| rng.random_range(-bound..bound)).collect();
-            Tensor::from_vec(values, shape, device)?
-        } else if ["bias", "mean"].iter().any(|shift| name.ends_with(shift)) {
-            Tensor::zeros(shape, DType::F32, device)?
-        } else {
-            Tensor::ones(shape, DType::F32, device)?
-        };
-        Ok((name, tensor))
-    };
-    let tensors = shapes.into_par_iter().enumerate().map(tensor).collect::<candle_core::Result<_>>()?;
-    load(config, &Weights::from_tensors("random weights".into(), tensors, device))
+pub fn model(config: &RetConfig, device: &Device) -> Result<Ret> {
+    let weights = Weights::made("random weights".into(), device, tensor);
+    Ret::load(config, &weights.pp("text_model"), &weights.pp("vision_model"), &weights)
 }
 
-fn load(config: &RetConfig, weights: &Weights) -> Result<Ret> {
-    Ret::load(config, &weights.pp("text_model"), &weights.pp("vision_model"), weights)
+/// The same for the same name and shape.
+fn tensor(name: &str, shape: &Shape, device: &Device) -> candle_core::Result<Tensor> {
+    if shape.rank() <= 1 {
+        let shift = ["bias", "mean"].iter().any(|shift| name.ends_with(shift));
+        return if shift { Tensor::zeros(shape, DType::F32, device) } else { Tensor::ones(shape, DType::F32, device) };
+    }
+    let bound = (shape.elem_count() as f32 / shape.dims()[0] as f32).powf(-0.5);
+    let seed = blake3::hash(name.as_bytes());
+    let mut values = vec![0f32; shape.elem_count()];
+    values.par_chunks_mut(PIECE).enumerate().for_each(|(piece, values)| {
+        let mut seed = *seed.as_bytes();
+        seed[..8].copy_from_slice(&(piece as u64).to_le_bytes());
+        let mut rng = StdRng::from_seed(seed);
+        values.iter_mut().for_each(|value| *value = rng.random_range(-bound..bound));
+    });
+    Tensor::from_vec(values, shape, device)
 }
 
 /// `len` items, each with a text of `tokens` tokens and a picture.
@@ -73,7 +72,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for settings in [serde_json::json!({}), tiny::first_generation()] {
             let config = RetConfig::load(&tiny::write_with(dir.path(), settings).config).unwrap();
-            let model = model(&config, 1, &Device::Cpu).unwrap();
+            let model = model(&config, &Device::Cpu).unwrap();
             let batch = batch(&config, 2, 5, 1, &Device::Cpu).unwrap();
             let found = model.encode(Side::Document, &batch).unwrap();
             assert_eq!(found.dims(), [2, config.state_tokens, config.output_dim]);

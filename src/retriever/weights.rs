@@ -27,8 +27,13 @@ struct Inner {
     device: Device,
     /// How the file calls the tensors, where that differs.
     map: Option<NameMap>,
+    /// Makes what is not there.
+    make: Option<Make>,
     ledger: Mutex<Ledger>,
 }
+
+/// A tensor of a name and a shape.
+type Make = fn(&str, &Shape, &Device) -> candle_core::Result<Tensor>;
 
 impl Inner {
     /// A tensor's name as the file has it.
@@ -100,8 +105,16 @@ impl Weights {
         Self::new(origin, tensors.into_iter().map(|(name, tensor)| (name, Stored::Memory(tensor))).collect(), device)
     }
 
+    /// Tensors that `make` makes as they are asked for, whatever their name and shape.
+    #[must_use]
+    pub fn made(origin: String, device: &Device, make: Make) -> Self {
+        let (device, tensors) = (device.clone(), BTreeMap::new());
+        let inner = Inner { origin, tensors, device, map: None, make: Some(make), ledger: Mutex::default() };
+        Self { inner: Arc::new(inner), prefix: String::new() }
+    }
+
     fn new(origin: String, tensors: BTreeMap<String, Stored>, device: &Device) -> Self {
-        let inner = Inner { origin, tensors, device: device.clone(), map: None, ledger: Mutex::default() };
+        let inner = Inner { origin, tensors, device: device.clone(), map: None, make: None, ledger: Mutex::default() };
         Self { inner: Arc::new(inner), prefix: String::new() }
     }
 
@@ -137,7 +150,7 @@ impl Weights {
             return Err(RetrieverError::Weights { origin, details });
         }
         let device = self.inner.device.clone();
-        let inner = Inner { origin, tensors, device, map: Some(map.clone()), ledger: Mutex::default() };
+        let inner = Inner { origin, tensors, device, map: Some(map.clone()), make: None, ledger: Mutex::default() };
         Ok(Self { inner: Arc::new(inner), prefix: String::new() })
     }
 
@@ -188,7 +201,12 @@ impl Weights {
     }
 
     fn find(&self, name: &str, shape: &Shape) -> Result<Found> {
-        let Some(stored) = self.inner.tensors.get(name) else { return Ok(Found::Missing) };
+        let Some(stored) = self.inner.tensors.get(name) else {
+            return Ok(match self.inner.make {
+                Some(make) => Found::Fits(make(name, shape, &self.inner.device)?),
+                None => Found::Missing,
+            });
+        };
         let told = || match self.inner.in_file(name) {
             own if own == name => own,
             own => format!("{own} (read as {name})"),

@@ -52,7 +52,7 @@ pub(super) fn random_model(context: &Context, args: &BenchArgs, name: &str) -> a
     let (device, seconds) = (Device::Cpu, f64::from(args.seconds));
     let guard = interrupt::guard();
     let _progress = Progress::new(&context.screen, "encoding", Unit::Things(""));
-    let model = random::model(&config, SEED, &device)?;
+    let model = random::model(&config, &device)?;
     let text_work = config.text.operations(tokens, &config.text_wanted()) / 1e9;
     let vision_work = config.vision.operations(config.picture_size(), &config.vision_wanted()) / 1e9;
     let peak = product_speed(&device, seconds)?;
