@@ -361,31 +361,15 @@ impl Embedder for DocumentEmbedder {
     }
 
     fn embed(&self, batch: Vec<Document>) -> Result<Vec<Result<Vec<f32>, String>>, String> {
-        let items: Vec<Result<Item, String>> = batch
-            .into_iter()
-            .map(|document| match document.image {
-                None if document.text.is_none() => Err(RetrieverError::EmptyItem.to_string()),
-                None => Ok(Item { text: document.text, image: None }),
-                Some(path) => match Picture::open(&path, &self.limits) {
-                    Ok(picture) => Ok(Item { text: document.text, image: Some(picture) }),
-                    Err(e) => Err(e.to_string()),
-                },
-            })
-            .collect();
-        let whole: Vec<Item> = items.iter().filter_map(|item| item.as_ref().ok().cloned()).collect();
-        let expected = whole.len();
-        let vectors = if whole.is_empty() {
-            Vec::new()
-        } else {
-            self.retriever.encode_documents(whole).map_err(|e| e.to_string())?
+        let length = |document: &Document| document.text.as_ref().map_or(0, String::len);
+        let open = |document: Document| -> Result<Item, RetrieverError> {
+            let image = document.image.map(|path| Picture::open(&path, &self.limits)).transpose()?;
+            if document.text.is_none() && image.is_none() {
+                return Err(RetrieverError::EmptyItem);
+            }
+            Ok(Item { text: document.text, image })
         };
-        if vectors.len() != expected {
-            return Err(format!("the retriever gave {} vectors for {expected} documents", vectors.len()));
-        }
-        let mut vectors = vectors.into_iter();
-        Ok(items
-            .into_iter()
-            .map(|item| item.and_then(|_| single(vectors.next().ok_or_else(|| "no vector".to_owned())?)))
-            .collect())
+        let outcomes = self.retriever.encode_opened(batch, length, open).map_err(|e| e.to_string())?;
+        Ok(outcomes.into_iter().map(|outcome| single(outcome.map_err(|e| e.to_string())?)).collect())
     }
 }

@@ -9,17 +9,41 @@ pub fn in_batches<T, R, E>(
     items: Vec<T>,
     most: usize,
     length: impl Fn(&T) -> usize,
-    mut run: impl FnMut(Vec<T>) -> Result<Vec<R>, E>,
+    run: impl FnMut(Vec<T>) -> Result<Vec<R>, E>,
+) -> Result<Vec<R>, E> {
+    overlapped(items, most, length, Ok, run)
+}
+
+/// As [`in_batches`], in two halves: `start` begins the work on a part before `finish` waits for that on the part before
+/// it. No more than two parts are at work.
+///
+/// # Errors
+/// The first of either half's own.
+pub fn overlapped<T, S, R, E>(
+    items: Vec<T>,
+    most: usize,
+    length: impl Fn(&T) -> usize,
+    mut start: impl FnMut(Vec<T>) -> Result<S, E>,
+    mut finish: impl FnMut(S) -> Result<Vec<R>, E>,
 ) -> Result<Vec<R>, E> {
     let mut rest: Vec<(usize, T)> = items.into_iter().enumerate().collect();
     rest.sort_by_key(|(_, item)| length(item));
     let mut answers = Vec::with_capacity(rest.len());
+    let mut settle = |begun: Option<(Vec<usize>, S)>| -> Result<(), E> {
+        if let Some((rows, work)) = begun {
+            answers.extend(rows.into_iter().zip(finish(work)?));
+        }
+        Ok(())
+    };
+    let mut begun = None;
     while !rest.is_empty() {
         let tail = rest.split_off(rest.len().min(most.max(1)));
         let (rows, part): (Vec<usize>, Vec<T>) = rest.into_iter().unzip();
-        answers.extend(rows.into_iter().zip(run(part)?));
+        let next = (rows, start(part)?);
+        settle(begun.replace(next))?;
         rest = tail;
     }
+    settle(begun)?;
     answers.sort_by_key(|(row, _)| *row);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
 }
@@ -29,7 +53,7 @@ pub fn in_batches<T, R, E>(
 mod tests {
     use proptest::prelude::*;
 
-    use super::in_batches;
+    use super::{in_batches, overlapped};
 
     #[test]
     fn texts_of_like_length_share_a_part() {
@@ -41,6 +65,23 @@ mod tests {
         };
         assert_eq!(in_batches(texts.clone(), 2, |text| text.len(), run).unwrap(), texts);
         assert_eq!(parts, [["1", "2"], ["two", "four"], ["a very long one", "another long one"]]);
+    }
+
+    #[test]
+    fn a_part_is_begun_before_the_one_before_it_is_waited_for() {
+        let told = std::cell::RefCell::new(Vec::new());
+        let tell = |what: &str, part: &[u8]| told.borrow_mut().push(format!("{what} {part:?}"));
+        let start = |part: Vec<u8>| {
+            tell("start", &part);
+            Ok::<_, ()>(part)
+        };
+        let finish = |part: Vec<u8>| {
+            tell("finish", &part);
+            Ok(part)
+        };
+        assert_eq!(overlapped(vec![1, 2, 3, 4, 5], 2, |_| 0, start, finish).unwrap(), [1, 2, 3, 4, 5]);
+        let expected = ["start [1, 2]", "start [3, 4]", "finish [1, 2]", "start [5]", "finish [3, 4]", "finish [5]"];
+        assert_eq!(told.into_inner(), expected);
     }
 
     proptest! {

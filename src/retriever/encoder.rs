@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 use super::Item;
 use super::backbone::VisionBackbone;
@@ -11,7 +12,7 @@ use super::embedding::Embedding;
 use super::error::{Result, RetrieverError};
 use super::model::{Batch, Ret, Side, Trace, normalise};
 use super::picture::Picture;
-use super::preprocess::TextProcessor;
+use super::preprocess::{ImageProcessor, TextProcessor};
 use super::shards;
 use super::weights::Weights;
 use crate::models::NameMap;
@@ -86,6 +87,27 @@ fn hash_of(path: &Path) -> Result<blake3::Hash> {
     Ok(hasher.finalize())
 }
 
+/// An item whose picture is pixels: what a model's thread takes.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    text: Option<String>,
+    /// `[3, S, S]`, row by row.
+    pixels: Option<Vec<f32>>,
+}
+
+impl Prepared {
+    /// Makes pixels of an item's picture. A text without letters is none.
+    ///
+    /// # Errors
+    /// Those of [`ImageProcessor::pixels`].
+    pub fn new(item: Item, processor: &ImageProcessor) -> Result<Self> {
+        Ok(Self {
+            text: item.text.filter(|text| !text.trim().is_empty()),
+            pixels: item.image.map(|picture| processor.pixels(&picture)).transpose()?,
+        })
+    }
+}
+
 /// Towers, head and processors.
 pub struct Encoder {
     /// The model.
@@ -129,6 +151,14 @@ impl Encoder {
     /// # Errors
     /// An item with neither side, or the engine's own.
     pub fn encode(&self, side: Side, items: &[Item]) -> Result<Vec<Embedding>> {
+        self.encode_prepared(side, &self.prepare(items)?)
+    }
+
+    /// As [`Encoder::encode`], of items whose pictures are pixels.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_prepared(&self, side: Side, items: &[Prepared]) -> Result<Vec<Embedding>> {
         if items.is_empty() {
             return Ok(Vec::new());
         }
@@ -140,26 +170,31 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn trace(&self, side: Side, items: &[Item]) -> Result<Trace> {
-        self.model.trace(side, &self.batch(items)?)
+        self.model.trace(side, &self.batch(&self.prepare(items)?)?)
+    }
+
+    fn prepare(&self, items: &[Item]) -> Result<Vec<Prepared>> {
+        let processor = &self.model.config().image_processor;
+        items.par_iter().map(|item| Prepared::new(item.clone(), processor)).collect()
     }
 
     /// Tokens and pixels of items, those of a modality together.
-    fn batch(&self, items: &[Item]) -> Result<Batch> {
-        let mut text = (Vec::new(), Vec::new());
-        let mut vision = (Vec::new(), Vec::new());
+    fn batch(&self, items: &[Prepared]) -> Result<Batch> {
+        let (mut texts, mut text_rows, mut pixels, mut vision_rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (row, item) in items.iter().enumerate() {
-            if let Some(t) = item.text.as_deref().filter(|t| !t.trim().is_empty()) {
-                text.0.push(t);
-                text.1.push(row);
+            if let Some(text) = &item.text {
+                texts.push(text.as_str());
+                text_rows.push(row);
             }
-            if let Some(picture) = &item.image {
-                vision.0.push(picture.clone());
-                vision.1.push(row);
+            if let Some(planes) = &item.pixels {
+                pixels.push(planes.as_slice());
+                vision_rows.push(row);
             }
         }
+        let stack = |pixels: &[&[f32]]| self.model.config().image_processor.stack(pixels, &self.device);
         Ok(Batch {
-            text: if text.0.is_empty() { None } else { Some((self.texts.batch(&text.0, &self.device)?, text.1)) },
-            vision: if vision.0.is_empty() { None } else { Some((self.pixels(&vision.0)?, vision.1)) },
+            text: if texts.is_empty() { None } else { Some((self.texts.batch(&texts, &self.device)?, text_rows)) },
+            vision: if pixels.is_empty() { None } else { Some((stack(&pixels)?, vision_rows)) },
             len: items.len(),
         })
     }
@@ -169,12 +204,9 @@ impl Encoder {
     /// # Errors
     /// The engine's own.
     pub fn encode_pooled(&self, pictures: &[Picture]) -> Result<Vec<Embedding>> {
-        let pooled = self.model.vision_pooled(&self.pixels(pictures)?)?;
+        let pixels = self.model.config().image_processor.batch(pictures, &self.device)?;
+        let pooled = self.model.vision_pooled(&pixels)?;
         embeddings(&normalise(&pooled)?.unsqueeze(1)?)
-    }
-
-    fn pixels(&self, pictures: &[Picture]) -> Result<Tensor> {
-        self.model.config().image_processor.batch(pictures, &self.device)
     }
 }
 

@@ -7,6 +7,7 @@ use super::backbone::{LayerFeatures, TextBackbone, TextBatch, VisionBackbone, Wa
 use super::cell::{Cell, StepTrace, Tokens};
 use super::config::RetConfig;
 use super::error::{Result, RetrieverError};
+use super::kernels::awake;
 use super::layers::{Linear, padding_bias};
 use super::weights::Weights;
 
@@ -297,12 +298,6 @@ impl Ret {
             Side::Document => self.document_head.as_ref().unwrap_or(&self.head),
         }
     }
-}
-
-/// Runs `work` on a thread of the pool that its kernels share, where the others stay awake between two of them; to wake them
-/// for each of some hundred kernels costs as much as a tower's pass over one picture.
-fn awake<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| work())
 }
 
 /// Where each item's features stand among `rows`.

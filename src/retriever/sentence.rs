@@ -9,6 +9,7 @@ use super::backbone::bert::{self, Bert, BertConfig};
 use super::batches::in_batches;
 use super::error::{Result, RetrieverError};
 use super::fields::Fields;
+use super::kernels::awake;
 use super::model::normalise;
 use super::preprocess::TextProcessor;
 use super::weights::Weights;
@@ -57,7 +58,7 @@ impl SentenceEncoder {
     fn encode_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
         let batch = self.texts.batch(texts, &self.device)?;
         let wanted = Wanted { layers: &[self.last], pooled: false };
-        let features = self.model.forward(&batch.input_ids, None, &batch.attention_mask, &wanted)?;
+        let features = awake(|| self.model.forward(&batch.input_ids, None, &batch.attention_mask, &wanted))?;
         let mask = batch.attention_mask.to_dtype(DType::F32)?; // [B, N]
         let sum = features.layers[0].broadcast_mul(&mask.unsqueeze(2)?)?.sum(1)?; // [B, D]
         let mean = sum.broadcast_div(&mask.sum_keepdim(1)?)?;

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use rayon::prelude::*;
+
 use super::Item;
-use super::batches::in_batches;
+use super::batches::{in_batches, overlapped};
 use super::embedding::Embedding;
-use super::encoder::{Encoder, RetrieverFiles};
+use super::encoder::{Encoder, Prepared, RetrieverFiles};
 use super::error::{Result, RetrieverError};
 use super::model::Side;
 use super::picture::Picture;
+use super::preprocess::ImageProcessor;
 
 /// Requests waiting at most; a caller beyond that waits in turn.
 const QUEUE: usize = 64;
@@ -27,12 +30,13 @@ struct Facts {
     dim: usize,
     instruction: String,
     max_batch: usize,
+    processor: ImageProcessor,
 }
 
 type Embeddings = Result<Vec<Embedding>>;
 
 enum Command {
-    Encode(Side, Vec<Item>, SyncSender<Embeddings>),
+    Encode(Side, Vec<Prepared>, SyncSender<Embeddings>),
     Pooled(Vec<Picture>, SyncSender<Embeddings>),
 }
 
@@ -49,15 +53,15 @@ impl Retriever {
         let run = move || match files.fingerprint().and_then(|fingerprint| Ok((Encoder::load(&files)?, fingerprint))) {
             Err(error) => drop(ready.send(Err(error))),
             Ok((encoder, fingerprint)) => {
-                let dim = encoder.model.config().output_dim;
-                if ready.send(Ok((fingerprint, dim))).is_ok() {
+                let config = encoder.model.config();
+                if ready.send(Ok((fingerprint, config.output_dim, config.image_processor.clone()))).is_ok() {
                     serve(&encoder, &queue, max_batch);
                 }
             }
         };
         thread::Builder::new().name("retriever".into()).spawn(run).map_err(|_| RetrieverError::Stopped)?;
-        let (fingerprint, dim) = loaded.recv().map_err(|_| RetrieverError::Stopped)??;
-        Ok(Self { commands, facts: Arc::new(Facts { fingerprint, dim, instruction, max_batch }) })
+        let (fingerprint, dim, processor) = loaded.recv().map_err(|_| RetrieverError::Stopped)??;
+        Ok(Self { commands, facts: Arc::new(Facts { fingerprint, dim, instruction, max_batch, processor }) })
     }
 
     /// Identity of everything that decides an embedding.
@@ -108,16 +112,67 @@ impl Retriever {
         in_batches(pictures, self.facts.max_batch, |_| 0, |part| self.ask(|reply| Command::Pooled(part, reply)))
     }
 
+    /// As [`Retriever::encode_documents`], of what `open` makes items of, such as files of pictures; the outcome of each
+    /// stands at its place. The next part of them is opened, on all cores, while the model is at work on the last one, and
+    /// no more than two parts are held. `length` is that of a text.
+    ///
+    /// # Errors
+    /// The engine's own. What `open` says of one concerns that one alone.
+    pub fn encode_opened<T: Send, E: From<RetrieverError> + Send>(
+        &self,
+        inputs: Vec<T>,
+        length: impl Fn(&T) -> usize,
+        open: impl Fn(T) -> Result<Item, E> + Sync,
+    ) -> Result<Vec<Result<Embedding, E>>> {
+        let prepare = |input: T| Ok(Prepared::new(open(input)?, &self.facts.processor)?);
+        let start = |part: Vec<T>| {
+            let prepared: Vec<Result<Prepared, E>> = part.into_par_iter().map(prepare).collect();
+            let mut outcomes = Vec::with_capacity(prepared.len());
+            let mut whole = Vec::with_capacity(prepared.len());
+            for prepared in prepared {
+                outcomes.push(prepared.map(|prepared| whole.push(prepared)));
+            }
+            let answer =
+                if whole.is_empty() { None } else { Some(self.send(|to| Command::Encode(Side::Document, whole, to))?) };
+            Ok((outcomes, answer))
+        };
+        let finish = |(outcomes, answer): (Vec<Result<(), E>>, Option<Answer>)| {
+            let mut embeddings = answer.map(receive).transpose()?.unwrap_or_default().into_iter();
+            let next = |outcome: Result<(), E>| match outcome {
+                Ok(()) => Ok(Ok(embeddings.next().ok_or(RetrieverError::Stopped)?)),
+                Err(error) => Ok(Err(error)),
+            };
+            outcomes.into_iter().map(next).collect()
+        };
+        overlapped(inputs, self.facts.max_batch, length, start, finish)
+    }
+
     fn encode(&self, side: Side, items: Vec<Item>) -> Embeddings {
         let length = |item: &Item| item.text.as_ref().map_or(0, String::len);
-        in_batches(items, self.facts.max_batch, length, |part| self.ask(|reply| Command::Encode(side, part, reply)))
+        let start = |part: Vec<Item>| {
+            let prepared = part.into_par_iter().map(|item| Prepared::new(item, &self.facts.processor));
+            let prepared = prepared.collect::<Result<_>>()?;
+            self.send(|to| Command::Encode(side, prepared, to))
+        };
+        overlapped(items, self.facts.max_batch, length, start, receive)
     }
 
     fn ask(&self, command: impl FnOnce(SyncSender<Embeddings>) -> Command) -> Embeddings {
+        receive(self.send(command)?)
+    }
+
+    fn send(&self, command: impl FnOnce(SyncSender<Embeddings>) -> Command) -> Result<Answer> {
         let (reply, answer) = sync_channel(1);
         self.commands.send(command(reply)).map_err(|_| RetrieverError::Stopped)?;
-        answer.recv().map_err(|_| RetrieverError::Stopped)?
+        Ok(answer)
     }
+}
+
+/// Where an answer will come.
+type Answer = Receiver<Embeddings>;
+
+fn receive(answer: Answer) -> Embeddings {
+    answer.recv().map_err(|_| RetrieverError::Stopped)?
 }
 
 /// "{instruction} {question}", the instruction alone for an empty question.
@@ -156,8 +211,8 @@ fn serve(encoder: &Encoder, queue: &Receiver<Command>, max_batch: usize) {
     }
 }
 
-fn answer(encoder: &Encoder, side: Side, batch: Vec<Item>, callers: Vec<(usize, SyncSender<Embeddings>)>) {
-    match encoder.encode(side, &batch) {
+fn answer(encoder: &Encoder, side: Side, batch: Vec<Prepared>, callers: Vec<(usize, SyncSender<Embeddings>)>) {
+    match encoder.encode_prepared(side, &batch) {
         Ok(embeddings) => {
             let mut embeddings = embeddings.into_iter();
             for (count, reply) in callers {
@@ -169,7 +224,7 @@ fn answer(encoder: &Encoder, side: Side, batch: Vec<Item>, callers: Vec<(usize, 
             let mut items = batch.into_iter();
             for (count, reply) in callers {
                 let own: Vec<_> = items.by_ref().take(count).collect();
-                drop(reply.send(encoder.encode(side, &own)));
+                drop(reply.send(encoder.encode_prepared(side, &own)));
             }
         }
         Err(error) => {

@@ -15,7 +15,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use super::embedding::scores;
 use super::encoder::Encoder;
 use super::model::Side;
-use super::{Embedding, Item, Picture, Retriever, RetrieverFiles, tiny};
+use super::{Embedding, Item, Picture, Retriever, RetrieverError, RetrieverFiles, tiny};
 
 fn item(text: Option<&str>, shade: Option<u8>) -> Item {
     let image =
@@ -48,6 +48,27 @@ fn items_of_every_kind_in_one_call_equal_single_calls() {
         }
     }
     assert!(!close(&together[0], &together[4]));
+}
+
+#[test]
+fn what_cannot_be_opened_costs_its_own_place_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let retriever = Retriever::start(tiny::write(dir.path())).unwrap();
+    let shades: Vec<u8> = (0..11).map(|at| at * 20).collect();
+    let open = |shade: u8| match shade {
+        60 | 100 => Err(RetrieverError::EmptyItem),
+        shade => Ok(item(Some(&"a".repeat(1 + usize::from(shade) % 7)), Some(shade))),
+    };
+    let found = retriever.encode_opened(shades.clone(), |shade| usize::from(*shade) % 7, open).unwrap();
+    assert_eq!(found.len(), shades.len());
+    for (shade, found) in shades.into_iter().zip(found) {
+        match open(shade) {
+            Ok(item) => assert!(close(&retriever.encode_documents(vec![item]).unwrap()[0], &found.unwrap())),
+            Err(_) => assert!(matches!(found, Err(RetrieverError::EmptyItem))),
+        }
+    }
+    let none = retriever.encode_opened(vec![60, 100], |_| 0, open).unwrap();
+    assert!(none.iter().all(Result::is_err));
 }
 
 #[test]

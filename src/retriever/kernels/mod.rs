@@ -99,6 +99,12 @@ impl<'a> Numbers<'a> {
     }
 }
 
+/// Runs `work` on a thread of the pool that the kernels share, where the others stay awake between two of them; to wake them
+/// for each of some hundred kernels costs as much as a tower's pass over one picture.
+pub fn awake<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 /// Runs loops with the widest vector instructions that the processor has; what they call must be inlined into them.
 #[inline(always)]
 fn vectorised<R>(work: impl FnOnce() -> R) -> R {

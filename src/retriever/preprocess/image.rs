@@ -203,11 +203,20 @@ impl ImageProcessor {
     /// Those of [`ImageProcessor::pixels`]; pictures that differ in size.
     pub fn batch(&self, pictures: &[Picture], device: &Device) -> Result<Tensor> {
         let planes = pictures.par_iter().map(|picture| self.pixels(picture)).collect::<Result<Vec<_>>>()?;
+        self.stack(&planes, device)
+    }
+
+    /// As [`ImageProcessor::batch`], of what [`ImageProcessor::pixels`] gave.
+    ///
+    /// # Errors
+    /// Pictures that differ in size.
+    pub fn stack<P: AsRef<[f32]>>(&self, planes: &[P], device: &Device) -> Result<Tensor> {
         let side = self.output_size().ok_or_else(|| {
             candle_core::Error::Msg("image_processor: pictures of a batch would differ in size; give crop_size".into())
         })?;
-        let shape = (pictures.len(), 3, side.height as usize, side.width as usize);
-        Ok(Tensor::from_vec(planes.concat(), shape, device)?)
+        let shape = (planes.len(), 3, side.height as usize, side.width as usize);
+        let values: Vec<f32> = planes.iter().flat_map(|planes| planes.as_ref()).copied().collect();
+        Ok(Tensor::from_vec(values, shape, device)?)
     }
 }
 
