@@ -28,7 +28,7 @@ fn starter() -> (RetConfig, VisionBackbone, Picture) {
 fn random_head(config: &RetConfig) -> Head {
     let probe = Weights::from_tensors("probe".into(), HashMap::new(), &Device::Cpu);
     Head::load(config, &probe).unwrap();
-    let tensors = Parameters::initialise(&probe.missing(), 1).unwrap().tensors();
+    let tensors = Parameters::initialise(&probe.missing(), 1, &Device::Cpu).unwrap().tensors();
     Head::load(config, &Weights::from_tensors("random".into(), tensors, &Device::Cpu)).unwrap()
 }
 

@@ -189,6 +189,7 @@ fn of_retriever(error: &RetrieverError) -> Failure {
         RetrieverError::Read { .. } => Failure::new(Exit::Unreachable, "retriever_files", error)
             .hint("cicerone models pull starter, or set the retriever's files in the configuration"),
         RetrieverError::Config { .. } => Failure::new(Exit::Usage, "retriever_config", error),
+        RetrieverError::Device { .. } => Failure::new(Exit::Usage, "device", error),
         RetrieverError::NameMap(inner) => super::models::of(inner),
         RetrieverError::EmptyItem => Failure::new(Exit::Usage, "empty_query", error),
         _ => Failure::new(Exit::Failed, "retriever", error),

@@ -51,6 +51,7 @@ pub const KEYS: &[Key] = &[
     key("retriever.max_picture_pixels", Kind::Integer(1, 1 << 32)),
     key("retriever.batch_size", Kind::Integer(1, 1024)),
     key("retriever.threads", Kind::Integer(0, 1024)),
+    key("retriever.device", Kind::Choice(&["auto", "cpu", "cuda", "metal"])),
     key("kb.name", Kind::Name),
     key("kb.top_k", Kind::Integer(1, 1000)),
     key("kb.build.batch", Kind::Integer(1, 1024)),

@@ -55,6 +55,8 @@ pub struct Retriever {
     pub batch_size: usize,
     /// Threads of the encoder; 0 for one per core.
     pub threads: usize,
+    /// Where it computes: `auto`, `cpu`, `cuda` or `metal`.
+    pub device: String,
 }
 
 /// The knowledge base that is asked.
@@ -145,6 +147,7 @@ impl Default for Retriever {
             max_picture_pixels: 100_000_000,
             batch_size: 8,
             threads: 0,
+            device: "auto".into(),
         }
     }
 }

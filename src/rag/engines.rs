@@ -136,6 +136,8 @@ pub fn tower_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
         weights: config.model_file(&part.weights, "model.safetensors"),
         instruction: part.instruction.clone(),
         max_batch: part.batch_size,
+        // The configuration allows no other names.
+        device: part.device.parse().unwrap_or_default(),
     })
 }
 

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::Item;
 use super::backbone::VisionBackbone;
 use super::config::RetConfig;
+use super::device::DeviceChoice;
 use super::embedding::Embedding;
 use super::error::{Result, RetrieverError};
 use super::model::{Batch, Ret, Side, Trace, normalise};
@@ -40,6 +41,8 @@ pub struct RetrieverFiles {
     pub instruction: String,
     /// Most items of one batch.
     pub max_batch: usize,
+    /// Where it computes.
+    pub device: DeviceChoice,
 }
 
 impl RetrieverFiles {
@@ -124,7 +127,7 @@ impl Encoder {
     /// # Errors
     /// Names the file, and the tensors that do not fit.
     pub fn load(files: &RetrieverFiles) -> Result<Self> {
-        let device = Device::Cpu;
+        let device = files.device.open()?;
         let config = RetConfig::load(&files.config)?;
         let map = files.name_map(&config)?;
         let head = Weights::load(&files.weights, &device)?;

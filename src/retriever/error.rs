@@ -34,6 +34,14 @@ pub enum RetrieverError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// The device that is asked for cannot be had.
+    #[error("`retriever.device` {name}: {reason}; `auto` takes what there is")]
+    Device {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// The map of tensor names that the architecture description names.
     #[error(transparent)]
     NameMap(#[from] ModelsError),

@@ -13,7 +13,7 @@ use super::kernels::transpose::Transpose;
 use super::weights::Weights;
 
 /// Whether the kernels serve: f32 on the CPU, and no gradient is wanted.
-fn plain(tensors: &[&Tensor]) -> bool {
+pub fn plain(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && !t.track_op())
 }
 

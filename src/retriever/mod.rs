@@ -15,6 +15,7 @@
 //! | `weights`, `shards`, `fields` | strict loading of tensors, their files, and of JSON |
 //! | `layers`, `kernels` | shared layers, and what is computed in them by hand |
 //! | `batches` | texts of like length share a batch |
+//! | `device` | CPU or GPU |
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
 //! | `random` | models of random numbers, to measure speed without a checkpoint |
 //! | `sentence` | sentence embeddings of a text tower alone |
@@ -29,6 +30,7 @@ mod cell_tests;
 pub mod config;
 #[cfg(test)]
 mod config_tests;
+pub mod device;
 pub mod embedding;
 pub mod encoder;
 pub mod error;

@@ -44,7 +44,7 @@ pub struct Head {
 impl Head {
     /// Takes the tensors of everything but the towers, of one side where the sides have their own.
     pub fn load(c: &RetConfig, w: &Weights) -> Result<Self> {
-        let dim = c.hidden_size;
+        let (dim, w) = (c.hidden_size, &w.in_single_precision());
         let text = |i: usize, _: &usize| Linear::load(&w.pp(format!("text_adapter.{i}")), c.text.width(), dim);
         let vision =
             |i: usize, layer: &usize| Linear::load(&w.pp(format!("vision_adapter.{i}")), c.vision.width(*layer), dim);

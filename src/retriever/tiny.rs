@@ -7,6 +7,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use super::config::RetConfig;
+use super::device::DeviceChoice;
 use super::encoder::RetrieverFiles;
 use super::model::Head;
 use super::train::optimizer::Parameters;
@@ -66,6 +67,7 @@ pub fn write_with(dir: &Path, settings: serde_json::Value) -> RetrieverFiles {
         weights: dir.join("head.safetensors"),
         instruction: "find".into(),
         max_batch: 4,
+        device: DeviceChoice::Cpu,
     };
     fs_err::write(&files.config, config.to_string()).unwrap();
     fs_err::write(&files.tokenizer, tokenizer().to_string()).unwrap();
@@ -81,7 +83,7 @@ pub fn write_with(dir: &Path, settings: serde_json::Value) -> RetrieverFiles {
     for side in sides {
         Head::load(&config, &side).unwrap();
     }
-    let head = Parameters::initialise(&probe.missing(), 3).unwrap().tensors();
+    let head = Parameters::initialise(&probe.missing(), 3, &Device::Cpu).unwrap().tensors();
     candle_core::safetensors::save(&head, &files.weights).unwrap();
     files
 }

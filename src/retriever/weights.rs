@@ -18,6 +18,8 @@ use crate::models::names::{NameMap, Renamed};
 pub struct Weights {
     inner: Arc<Inner>,
     prefix: String,
+    /// Whether every tensor is taken in f32.
+    single: bool,
 }
 
 #[derive(Debug)]
@@ -110,12 +112,12 @@ impl Weights {
     pub fn made(origin: String, device: &Device, make: Make) -> Self {
         let (device, tensors) = (device.clone(), BTreeMap::new());
         let inner = Inner { origin, tensors, device, map: None, make: Some(make), ledger: Mutex::default() };
-        Self { inner: Arc::new(inner), prefix: String::new() }
+        Self { inner: Arc::new(inner), prefix: String::new(), single: false }
     }
 
     fn new(origin: String, tensors: BTreeMap<String, Stored>, device: &Device) -> Self {
         let inner = Inner { origin, tensors, device: device.clone(), map: None, make: None, ledger: Mutex::default() };
-        Self { inner: Arc::new(inner), prefix: String::new() }
+        Self { inner: Arc::new(inner), prefix: String::new(), single: false }
     }
 
     /// The same tensors under the names that `map` gives them. One that the map does not know keeps its own, so that
@@ -151,13 +153,19 @@ impl Weights {
         }
         let device = self.inner.device.clone();
         let inner = Inner { origin, tensors, device, map: Some(map.clone()), make: None, ledger: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner), prefix: String::new() })
+        Ok(Self { inner: Arc::new(inner), prefix: String::new(), single: false })
     }
 
     /// The part of the names below `name`.
     #[must_use]
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
-        Self { inner: Arc::clone(&self.inner), prefix: self.full(&name.to_string()) }
+        Self { prefix: self.full(&name.to_string()), ..self.clone() }
+    }
+
+    /// The same tensors, in f32 wherever they are: what stands above the towers computes in that.
+    #[must_use]
+    pub fn in_single_precision(&self) -> Self {
+        Self { single: true, ..self.clone() }
     }
 
     /// The part below `name` if any tensor is there, and the same part otherwise: some checkpoints keep a model below
@@ -219,7 +227,7 @@ impl Weights {
             Stored::File(entry) => entry,
             Stored::Memory(tensor) => return Ok(Found::Fits(tensor.clone())),
         };
-        let Some(dtype) = entry.dtype.and_then(|dtype| kept(dtype, &self.inner.device)) else {
+        let Some(dtype) = entry.dtype.and_then(|dtype| kept(dtype, self.single || self.inner.device.is_cpu())) else {
             return Ok(Found::Unfit("not of a floating-point type", told()));
         };
         let tensor = entry.read()?.to_dtype(DType::F32)?;
@@ -286,12 +294,12 @@ impl Weights {
     }
 }
 
-/// The type in which weights of a file's type are held: half precision where the device computes in it, and single
-/// precision on the CPU, which does not. `None` for what is no floating-point number.
-fn kept(dtype: DType, device: &Device) -> Option<DType> {
+/// The type in which weights of a file's type are held: half precision where it is computed in, which a CPU does not, and
+/// `single` precision elsewhere. `None` for what is no floating-point number.
+fn kept(dtype: DType, single: bool) -> Option<DType> {
     match dtype {
         DType::F32 | DType::F64 => Some(DType::F32),
-        DType::F16 | DType::BF16 if device.is_cpu() => Some(DType::F32),
+        DType::F16 | DType::BF16 if single => Some(DType::F32),
         DType::F16 | DType::BF16 => Some(dtype),
         _ => None,
     }

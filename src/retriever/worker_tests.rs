@@ -12,6 +12,8 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
+#[cfg(any(feature = "cuda", feature = "metal"))]
+use super::device::DeviceChoice;
 use super::embedding::scores;
 use super::encoder::Encoder;
 use super::model::Side;
@@ -48,6 +50,28 @@ fn items_of_every_kind_in_one_call_equal_single_calls() {
         }
     }
     assert!(!close(&together[0], &together[4]));
+}
+
+/// Needs a GPU, and a program that was built for it.
+#[cfg(any(feature = "cuda", feature = "metal"))]
+#[test]
+fn a_gpu_gives_what_the_cpu_gives() {
+    let choice = if cfg!(feature = "cuda") { DeviceChoice::Cuda } else { DeviceChoice::Metal };
+    let dir = tempfile::tempdir().unwrap();
+    for settings in [serde_json::json!({}), tiny::first_generation()] {
+        let files = tiny::write_with(dir.path(), settings);
+        let items = [item(Some("one"), Some(10)), item(None, Some(200)), item(Some("a longer text"), None)];
+        let on = |device| Encoder::load(&RetrieverFiles { device, ..files.clone() }).unwrap();
+        let (here, there) = (on(DeviceChoice::Cpu), on(choice));
+        for side in [Side::Query, Side::Document] {
+            let pairs = here.encode(side, &items).unwrap().into_iter().zip(there.encode(side, &items).unwrap());
+            for (here, there) in pairs {
+                for (here, there) in here.vectors().zip(there.vectors()) {
+                    assert!(here.iter().zip(there).all(|(a, b)| (a - b).abs() < 1e-3), "{here:?} {there:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

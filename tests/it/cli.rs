@@ -281,3 +281,35 @@ fn ctrl_c_ends_with_130() {
     assert!(killed.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
 }
+
+#[test]
+fn a_model_of_random_weights_is_measured_from_its_description_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("small.json");
+    let architecture = serde_json::json!({
+        "hidden_size": 32, "num_heads": 4, "output_dim": 16, "text_layers": [0, 1], "vision_layers": [0, 1],
+        "text": {"kind": "bert", "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 64, "max_position_embeddings": 32},
+        "vision": {"kind": "dinov2", "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,
+            "image_size": 28, "patch_size": 14},
+        "image_processor": {"size": {"height": 28, "width": 28}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]},
+        "max_text_tokens": 16
+    });
+    fs_err::write(&path, architecture.to_string()).unwrap();
+    let bench = |model: &str| {
+        let mut command = cicerone(dir.path());
+        command.args(["bench", "encode", "--random-weights", "--seconds", "0", "--json", "--model", model]);
+        command.assert()
+    };
+    let report = json(&bench(path.to_str().unwrap()).success(), "bench");
+    // Texts are no longer than the model takes.
+    assert_eq!(report["model"]["text_tokens"], 16);
+    let rows = report["model"]["batches"].as_array().unwrap();
+    let found: Vec<_> =
+        rows.iter().map(|row| (row["given"].as_str().unwrap(), row["batch"].as_u64().unwrap())).collect();
+    assert_eq!(found, [("both", 1), ("both", 8), ("both", 32), ("text-only", 8), ("image-only", 8)]);
+    // An absent modality's tower does not run.
+    assert!(rows[3]["vision_ms_per_item"].is_null() && rows[4]["text_ms_per_item"].is_null());
+    let refused = failure(bench("nothing"), 2, "model");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("clip-vit-l-14"), "{refused:#}");
+}

@@ -10,10 +10,11 @@ use super::BATCHES;
 use crate::cli::args::BenchArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::interrupt;
 use crate::cli::progress::{Progress, Unit};
 use crate::cli::stats::Table;
+use crate::cli::{interrupt, starter};
 use crate::retriever::config::{RetConfig, SHIPPED};
+use crate::retriever::device::DeviceChoice;
 use crate::retriever::model::{Batch, Ret, Side};
 use crate::retriever::random;
 
@@ -49,7 +50,10 @@ struct Row {
 pub(super) fn random_model(context: &Context, args: &BenchArgs, name: &str) -> anyhow::Result<Model> {
     let config = architecture(name)?;
     let tokens = args.text_tokens.map_or(32, usize::from).min(config.max_text_tokens);
-    let (device, seconds) = (Device::Cpu, f64::from(args.seconds));
+    let (device, seconds) = (
+        starter::config(context)?.retriever.device.parse::<DeviceChoice>().unwrap_or_default().open()?,
+        f64::from(args.seconds),
+    );
     let guard = interrupt::guard();
     let _progress = Progress::new(&context.screen, "encoding", Unit::Things(""));
     let model = random::model(&config, &device)?;

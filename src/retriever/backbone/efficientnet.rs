@@ -13,6 +13,7 @@ use crate::retriever::error::Result;
 use crate::retriever::fields::{self, Fields};
 use crate::retriever::kernels::depthwise::{Depthwise, same_padding};
 use crate::retriever::kernels::linear::AddBias;
+use crate::retriever::layers::plain;
 use crate::retriever::weights::Weights;
 
 const BN_EPS: f64 = 1e-3;
@@ -129,7 +130,7 @@ impl Folded {
     /// Adds the bias to what this layer has just made, and cuts it to [0, 6] where it is asked to: in place where no
     /// gradient is wanted.
     fn add_bias(&self, out: Tensor, relu6: bool) -> Result<Tensor> {
-        if out.track_op() || self.bias.track_op() {
+        if !plain(&[&out, &self.bias]) {
             let out = out.broadcast_add(&self.bias)?;
             return Ok(if relu6 { out.clamp(0f32, 6f32)? } else { out });
         }
@@ -173,7 +174,7 @@ impl Block {
             None => xs.clone(),
         };
         let op = Depthwise { kernel: self.shape.kernel, stride: self.shape.stride };
-        let wide = self.depthwise.add_bias(wide.apply_op2(&self.depthwise.weight, op)?, true)?;
+        let wide = self.depthwise.add_bias(op.apply(&wide, &self.depthwise.weight)?, true)?;
         let out = self.project.apply_pointwise(&wide, false)?;
         if self.shape.stride == 1 && self.shape.input == self.shape.output {
             return Ok((out + xs)?);

@@ -22,6 +22,46 @@ pub fn same_padding(input: usize, kernel: usize, stride: usize) -> (usize, usize
     (output, total / 2)
 }
 
+impl Depthwise {
+    /// The convolution, with its gradients: by the kernel on the CPU, elsewhere of operations that every device has.
+    ///
+    /// # Errors
+    /// The engine's own.
+    pub fn apply(self, xs: &Tensor, kernel: &Tensor) -> Result<Tensor> {
+        if xs.device().is_cpu() { xs.apply_op2(kernel, self) } else { self.composed(xs, kernel) }
+    }
+
+    /// For every place of the kernel, what it sees of the padded input times its weights, summed.
+    fn composed(&self, xs: &Tensor, kernel: &Tensor) -> Result<Tensor> {
+        let (_, h, w, _) = xs.dims4()?;
+        let ((oh, top), (ow, left)) =
+            (same_padding(h, self.kernel, self.stride), same_padding(w, self.kernel, self.stride));
+        let after = |outputs: usize, before: usize, len: usize| {
+            ((outputs - 1) * self.stride + self.kernel).saturating_sub(before + len)
+        };
+        let xs = xs.pad_with_zeros(1, top, after(oh, top, h))?.pad_with_zeros(2, left, after(ow, left, w))?;
+        let seen = |from: usize, outputs: usize| {
+            let places: Vec<u32> = (0..outputs).map(|at| (at * self.stride + from) as u32).collect();
+            Tensor::new(places, xs.device())
+        };
+        let mut sum: Option<Tensor> = None;
+        for ky in 0..self.kernel {
+            let rows = xs.index_select(&seen(ky, oh)?, 1)?;
+            for kx in 0..self.kernel {
+                let part = rows.index_select(&seen(kx, ow)?, 2)?.broadcast_mul(&kernel.get(ky)?.get(kx)?)?;
+                sum = Some(match sum {
+                    Some(sum) => (sum + part)?,
+                    None => part,
+                });
+            }
+        }
+        match sum {
+            Some(sum) => Ok(sum),
+            None => candle_core::bail!("a depthwise kernel without places"),
+        }
+    }
+}
+
 impl CustomOp2 for Depthwise {
     fn name(&self) -> &'static str {
         "depthwise"
@@ -155,6 +195,17 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
+
+    #[test]
+    fn composed_of_common_operations_it_is_the_same() {
+        for (kernel, stride, height, width) in [(3, 1, 5, 4), (3, 2, 6, 5), (5, 1, 4, 7), (5, 2, 7, 6), (3, 2, 1, 1)] {
+            let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+            let (xs, taps) = (random(&[2, height, width, 3]), random(&[kernel, kernel, 3]));
+            let composed = Depthwise { kernel, stride }.composed(&xs, &taps).unwrap();
+            let far = (Depthwise { kernel, stride }.apply(&xs, &taps).unwrap() - composed).unwrap();
+            assert!(far.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-5);
+        }
+    }
 
     #[test]
     fn its_gradients_are_finite_differences() {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::data::{Draw, Shown, TrainData};
 use super::features::pictures::PictureFeatures;
@@ -38,15 +38,14 @@ impl Learner {
         data: &TrainData,
         cancel: &AtomicBool,
     ) -> Result<Self, TrainError> {
-        let config = RetConfig::load(&files.config)?;
-        let weights = Weights::load(&files.weights, &Device::Cpu)?;
+        let (config, device) = (RetConfig::load(&files.config)?, files.device.open()?);
+        let weights = Weights::load(&files.weights, &device)?;
         let head = Head::load(&config, &weights)?;
         weights.finish(&[])?;
         let (features, mut ignore) = (options.features_dir(), |_, _| ());
-        let pictures =
-            PictureFeatures::open(&features, &config, &files.vision_weights, &data.album, cancel, &mut ignore)?;
-        let texts = TextFeatures::open(&features, &config, files, &data.texts, cancel, &mut ignore)?;
-        Ok(Self { head, log_scale: Tensor::zeros((), DType::F32, &Device::Cpu)?, texts, pictures })
+        let pictures = PictureFeatures::open(&features, &config, files, &data.album, &device, cancel, &mut ignore)?;
+        let texts = TextFeatures::open(&features, &config, files, &data.texts, &device, cancel, &mut ignore)?;
+        Ok(Self { head, log_scale: Tensor::zeros((), DType::F32, &device)?, texts, pictures })
     }
 
     /// Unit vectors `[B, n, D]`, in order. Items are grouped by what they have.
@@ -74,7 +73,8 @@ impl Learner {
         for (at, row) in order.into_iter().enumerate() {
             back[row] = at as u32;
         }
-        Ok(Tensor::cat(&parts, 0)?.index_select(&Tensor::new(back, &Device::Cpu)?, 0)?)
+        let whole = Tensor::cat(&parts, 0)?;
+        Ok(whole.index_select(&Tensor::new(back, whole.device())?, 0)?)
     }
 
     /// As [`Learner::embed`], any number of items, without a gradient.

@@ -1,6 +1,6 @@
 //! InfoNCE (arXiv 1807.03748) both ways, with soft labels.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, Tensor};
 
 use super::TrainError;
 
@@ -46,7 +46,7 @@ fn targets(right: impl Iterator<Item = bool>, width: usize) -> Vec<f32> {
 fn cross_entropy(scores: &Tensor, targets: &[f32]) -> Result<Tensor, TrainError> {
     let (_, width) = scores.dims2()?;
     let rows = targets.chunks(width.max(1)).filter(|row| row.iter().any(|target| *target > 0.0)).count();
-    let targets = Tensor::from_slice(targets, scores.dims(), &Device::Cpu)?;
+    let targets = Tensor::from_slice(targets, scores.dims(), scores.device())?;
     let logs = candle_nn::ops::log_softmax(scores, D::Minus1)?;
     let sum = (logs * targets)?.sum(D::Minus1)?.sum_all()?;
     Ok((sum * (-1.0 / rows.max(1) as f64))?)
@@ -57,7 +57,7 @@ fn cross_entropy(scores: &Tensor, targets: &[f32]) -> Result<Tensor, TrainError>
 mod tests {
     use std::f32::consts::LN_2;
 
-    use candle_core::Var;
+    use candle_core::{Device, Var};
 
     use super::*;
 

@@ -51,7 +51,7 @@ impl Negatives {
     ///
     /// # Errors
     /// A file that is missing, damaged, or of another step.
-    pub fn load(path: &Path, per_query: usize, step: usize) -> Result<Self, TrainError> {
+    pub fn load(path: &Path, per_query: usize, step: usize, device: &Device) -> Result<Self, TrainError> {
         let bytes = fs_err::read(path)?;
         let bad = |reason: String| TrainError::Data { path: path.to_owned(), reason };
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
@@ -60,7 +60,7 @@ impl Negatives {
             let reason = format!("found vectors of step `{found}`, expected {step}; remove the folder to start over");
             return Err(bad(reason));
         }
-        let mut saved = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+        let mut saved = candle_core::safetensors::load_buffer(&bytes, device)?;
         let vectors =
             saved.remove(VECTORS).ok_or_else(|| bad("found no vectors; remove the folder to start over".into()))?;
         Ok(Self { vectors, per_query })

@@ -56,7 +56,7 @@ struct Slot {
 
 impl Slot {
     fn new(tensor: &Tensor, share: f64) -> Result<Self, TrainError> {
-        let zeros = Tensor::zeros(tensor.shape(), DType::F32, &Device::Cpu)?;
+        let zeros = Tensor::zeros(tensor.shape(), DType::F32, tensor.device())?;
         Ok(Self { var: Var::from_tensor(tensor)?, first: zeros.clone(), second: zeros, share })
     }
 }
@@ -66,7 +66,7 @@ impl Parameters {
     ///
     /// # Errors
     /// The engine's own.
-    pub fn initialise(shapes: &BTreeMap<String, Shape>, seed: u64) -> Result<Self, TrainError> {
+    pub fn initialise(shapes: &BTreeMap<String, Shape>, seed: u64, device: &Device) -> Result<Self, TrainError> {
         let mut slots = BTreeMap::new();
         let mut rng = StdRng::seed_from_u64(seed);
         for (name, shape) in shapes {
@@ -89,7 +89,7 @@ impl Parameters {
             let values: Vec<f32> = (0..count)
                 .map(|_| if bound > 0.0 { rng.random_range(-bound..bound) } else { 0.0 } + constant)
                 .collect();
-            let tensor = Tensor::from_vec(values, shape.clone(), &Device::Cpu)?;
+            let tensor = Tensor::from_vec(values, shape.clone(), device)?;
             slots.insert(name.clone(), Slot::new(&tensor, 1.0)?);
         }
         Ok(Self { slots })
@@ -127,9 +127,10 @@ impl Parameters {
     /// Takes what [`Parameters::saved`] gave. `None` if a name or shape does not fit.
     pub fn restore(&mut self, saved: &HashMap<String, Tensor>) -> Option<()> {
         for (name, slot) in &mut self.slots {
-            slot.var.set(saved.get(&format!("value.{name}"))?).ok()?;
-            slot.first = saved.get(&format!("first.{name}"))?.clone();
-            slot.second = saved.get(&format!("second.{name}"))?.clone();
+            let device = slot.var.device().clone();
+            let part = |part: &str| saved.get(&format!("{part}.{name}"))?.to_device(&device).ok();
+            slot.var.set(&part("value")?).ok()?;
+            (slot.first, slot.second) = (part("first")?, part("second")?);
         }
         Some(())
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::data::{Shown, TrainData};
 use super::evaluate::evaluate;
@@ -97,33 +97,31 @@ impl Run {
             .into());
         }
         let config = config.sampling(options.text_layers.as_ref(), options.vision_layers.as_ref(), &files.config)?;
+        let device = files.device.open()?;
         write_architecture(&config, &options.out.join("retriever.json"))?;
         let data = TrainData::open(options, &files.instruction)?;
-        let probe = Weights::from_tensors("a new head".into(), HashMap::new(), &Device::Cpu);
+        let probe = Weights::from_tensors("a new head".into(), HashMap::new(), &device);
         Head::load(&config, &probe)?;
         let mut shapes = probe.missing();
         shapes.insert("log_temperature".into(), ().into());
-        let mut parameters = Parameters::initialise(&shapes, options.seed)?;
+        let mut parameters = Parameters::initialise(&shapes, options.seed, &device)?;
         let tensors = parameters.tensors();
         let log_scale = tensors["log_temperature"].clone();
-        let weights = Weights::from_tensors("a new head".into(), tensors, &Device::Cpu);
+        let weights = Weights::from_tensors("a new head".into(), tensors, &device);
         let head = Head::load(&config, &weights)?;
         weights.finish(&["log_temperature"])?;
         let Towers { texts, pictures, constants } =
-            Towers::open(options, &config, files, &data.texts, &data.album, &mut parameters)?;
+            Towers::open(options, &config, files, &data, &device, &mut parameters)?;
 
         let features = options.features_dir();
         let mut computed = |done, total| progress(TrainEvent::Features { done, total });
         let pictures = match pictures {
             Some(live) => PictureFeatures::Live(Box::new(live)),
-            None => {
-                let weights = &files.vision_weights;
-                PictureFeatures::open(&features, &config, weights, &data.album, cancel, &mut computed)?
-            }
+            None => PictureFeatures::open(&features, &config, files, &data.album, &device, cancel, &mut computed)?,
         };
         let texts = match texts {
             Some(live) => TextFeatures::Live(Box::new(live)),
-            None => TextFeatures::open(&features, &config, files, &data.texts, cancel, &mut computed)?,
+            None => TextFeatures::open(&features, &config, files, &data.texts, &device, cancel, &mut computed)?,
         };
 
         let towers = [weights_hash(&files.text_weights)?, weights_hash(&files.vision_weights)?];
@@ -167,7 +165,7 @@ impl Run {
             self.save(options, step)?;
             Negatives::mine(&path, &mut self.learner, &self.data.documents, options.hard_negatives, step)?
         } else {
-            Negatives::load(&path, options.hard_negatives, last)?
+            Negatives::load(&path, options.hard_negatives, last, self.learner.log_scale.device())?
         });
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use super::features::pictures::{Album, LivePictures};
+use super::data::TrainData;
+use super::features::pictures::LivePictures;
 use super::features::texts::LiveTexts;
 use super::optimizer::Parameters;
 use super::{TrainError, TrainOptions};
@@ -41,8 +42,8 @@ impl Towers {
         options: &TrainOptions,
         config: &RetConfig,
         files: &RetrieverFiles,
-        texts: &[String],
-        album: &Arc<Album>,
+        data: &TrainData,
+        device: &Device,
         parameters: &mut Parameters,
     ) -> Result<Self, TrainError> {
         let mut towers = Self::default();
@@ -50,22 +51,22 @@ impl Towers {
             return Ok(towers);
         }
         let share = options.tower_rate.map_or(SHARE, |rate| rate / options.learning_rate);
-        let weights = Weights::load(&files.text_weights, &Device::Cpu)?;
+        let weights = Weights::load(&files.text_weights, device)?.in_single_precision();
         TextBackbone::load(&config.text, &weights, config.global_injection)?;
         weights.finish(config.text.known_unused())?;
         let learns = options.unfreeze_text.then_some(share);
         let tensors = towers.take(TEXT, weights.taken()?, learns, parameters)?;
         if options.unfreeze_text {
             let processor = TextProcessor::load(&files.tokenizer, config.max_text_tokens)?;
-            towers.texts = Some(LiveTexts { config: config.clone(), processor, texts: texts.to_vec(), tensors });
+            towers.texts = Some(LiveTexts { config: config.clone(), processor, texts: data.texts.clone(), tensors });
         }
-        let weights = Weights::load(&files.vision_weights, &Device::Cpu)?;
+        let weights = Weights::load(&files.vision_weights, device)?.in_single_precision();
         VisionBackbone::load(&config.vision, &weights, config.global_injection)?;
         weights.finish(config.vision.known_unused())?;
         let learns = options.unfreeze_vision.then_some(share);
         let tensors = towers.take(VISION, weights.taken()?, learns, parameters)?;
         if options.unfreeze_vision {
-            towers.pictures = Some(LivePictures { config: config.clone(), album: Arc::clone(album), tensors });
+            towers.pictures = Some(LivePictures { config: config.clone(), album: Arc::clone(&data.album), tensors });
         }
         Ok(towers)
     }

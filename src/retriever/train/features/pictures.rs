@@ -18,7 +18,7 @@ use crate::retriever::picture::{Picture, PictureLimits};
 use crate::retriever::train::TrainError;
 use crate::retriever::train::augment::view;
 use crate::retriever::weights::Weights;
-use crate::retriever::{RetrieverError, shards};
+use crate::retriever::{RetrieverError, RetrieverFiles, shards};
 
 /// Pictures by number: the first ones have random views, the others only themselves.
 #[derive(Debug)]
@@ -67,9 +67,9 @@ impl Album {
     ///
     /// # Errors
     /// As [`Album::open`].
-    pub fn pixels(&self, config: &RetConfig, records: &[usize]) -> Result<Tensor, TrainError> {
+    pub fn pixels(&self, config: &RetConfig, records: &[usize], device: &Device) -> Result<Tensor, TrainError> {
         let pictures = records.par_iter().map(|record| self.open(*record)).collect::<Result<Vec<_>, _>>()?;
-        Ok(config.image_processor.batch(&pictures, &Device::Cpu)?)
+        Ok(config.image_processor.batch(&pictures, device)?)
     }
 
     /// Hash of what decides the pixels before the processor. A file counts by its name and length.
@@ -98,8 +98,8 @@ pub fn weights_hash(path: &Path) -> Result<String, TrainError> {
 
 /// Features of an album's records.
 pub enum PictureFeatures {
-    /// Of a frozen tower.
-    Kept(FeatureCache),
+    /// Of a frozen tower, and where they are wanted.
+    Kept(FeatureCache, Device),
     /// Of a tower that learns.
     Live(Box<LivePictures>),
 }
@@ -115,9 +115,10 @@ pub struct LivePictures {
 impl LivePictures {
     /// The tower is put together for every batch: some of its tensors are made of several that change.
     fn batch(&self, records: &[usize]) -> Result<LayerFeatures, TrainError> {
-        let weights = Weights::from_tensors("a tower that learns".into(), self.tensors.clone(), &Device::Cpu);
+        let device = self.tensors.values().next().map_or(&Device::Cpu, |tensor| tensor.device());
+        let weights = Weights::from_tensors("a tower that learns".into(), self.tensors.clone(), device);
         let tower = VisionBackbone::load(&self.config.vision, &weights, self.config.global_injection)?;
-        Ok(tower.forward(&self.album.pixels(&self.config, records)?, &self.config.vision_wanted())?)
+        Ok(tower.forward(&self.album.pixels(&self.config, records, device)?, &self.config.vision_wanted())?)
     }
 }
 
@@ -129,13 +130,14 @@ impl PictureFeatures {
     pub fn open(
         dir: &Path,
         config: &RetConfig,
-        weights: &Path,
+        files: &RetrieverFiles,
         album: &Album,
+        device: &Device,
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, TrainError> {
         let facts = serde_json::json!({
-            "computation": COMPUTATION, "tower": weights_hash(weights)?, "vision": config.vision,
+            "computation": COMPUTATION, "tower": weights_hash(&files.vision_weights)?, "vision": config.vision,
             "processor": config.image_processor, "pictures": album.key()?,
         });
         let content = Content {
@@ -152,14 +154,14 @@ impl PictureFeatures {
                 empty => {
                     // The cache may hold pooled vectors that this run does not want.
                     let config = RetConfig { global_injection: wanted.pooled, ..config.clone() };
-                    empty.insert(load_vision(&config, weights, &Device::Cpu)?)
+                    empty.insert(load_vision(&config, &files.vision_weights, device)?)
                 }
             };
             let records: Vec<usize> = records.collect();
-            Ok(tower.forward(&album.pixels(config, &records)?, wanted)?)
+            Ok(tower.forward(&album.pixels(config, &records, device)?, wanted)?)
         };
         let cache = FeatureCache::open(dir, &content, &config.vision_wanted(), cancel, &mut compute, progress)?;
-        Ok(Self::Kept(cache))
+        Ok(Self::Kept(cache, device.clone()))
     }
 
     /// The given records as a batch.
@@ -167,8 +169,8 @@ impl PictureFeatures {
     /// # Errors
     /// The disk's, the tower's.
     pub fn batch(&mut self, records: &[usize]) -> Result<LayerFeatures, TrainError> {
-        let cache = match self {
-            Self::Kept(cache) => cache,
+        let (cache, device) = match self {
+            Self::Kept(cache, device) => (cache, &*device),
             Self::Live(live) => return live.batch(records),
         };
         let shapes: Vec<(usize, usize)> = cache.shapes().collect();
@@ -183,8 +185,8 @@ impl PictureFeatures {
         }
         let rows = records.len();
         let shaped = layers.into_iter().zip(shapes);
-        let layers = shaped.map(|(layer, (n, d))| Tensor::from_vec(layer, (rows, n, d), &Device::Cpu));
-        let pooled = cache.pooled().map(|width| Tensor::from_vec(pooled, (rows, width), &Device::Cpu));
+        let layers = shaped.map(|(layer, (n, d))| Tensor::from_vec(layer, (rows, n, d), device));
+        let pooled = cache.pooled().map(|width| Tensor::from_vec(pooled, (rows, width), device));
         Ok(LayerFeatures { layers: layers.collect::<candle_core::Result<_>>()?, pooled: pooled.transpose()? })
     }
 }

@@ -19,8 +19,8 @@ use crate::retriever::weights::Weights;
 
 /// Features of texts by row.
 pub enum TextFeatures {
-    /// Of a frozen tower.
-    Kept(FeatureCache),
+    /// Of a frozen tower, and where they are wanted.
+    Kept(FeatureCache, Device),
     /// Of a tower that learns.
     Live(Box<LiveTexts>),
 }
@@ -36,10 +36,11 @@ pub struct LiveTexts {
 
 impl LiveTexts {
     fn batch(&self, rows: &[usize]) -> Result<model::TextFeatures, TrainError> {
-        let weights = Weights::from_tensors("a tower that learns".into(), self.tensors.clone(), &Device::Cpu);
+        let device = self.tensors.values().next().map_or(&Device::Cpu, |tensor| tensor.device());
+        let weights = Weights::from_tensors("a tower that learns".into(), self.tensors.clone(), device);
         let tower = TextBackbone::load(&self.config.text, &weights, self.config.global_injection)?;
         let texts: Vec<&str> = rows.iter().map(|row| self.texts[*row].as_str()).collect();
-        let batch = self.processor.batch(&texts, &Device::Cpu)?;
+        let batch = self.processor.batch(&texts, device)?;
         let features = tower.forward(&batch, &self.config.text_wanted())?;
         Ok(model::TextFeatures { features, attention_mask: batch.attention_mask })
     }
@@ -55,6 +56,7 @@ impl TextFeatures {
         config: &RetConfig,
         files: &RetrieverFiles,
         texts: &[String],
+        device: &Device,
         cancel: &AtomicBool,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, TrainError> {
@@ -64,13 +66,13 @@ impl TextFeatures {
             "tokenizer": crate::io::hash::blake3_file(&files.tokenizer)?, "tokens": config.max_text_tokens,
             "texts": texts,
         });
-        let rows = |range: std::ops::Range<usize>| {
+        let rows = |range: std::ops::Range<usize>, device: &Device| {
             let rows: Vec<&str> = texts[range].iter().map(String::as_str).collect();
-            processor.batch(&rows, &Device::Cpu)
+            processor.batch(&rows, device)
         };
         let mut tokens = Vec::with_capacity(texts.len());
         for row in 0..texts.len() {
-            tokens.push(rows(row..row + 1)?.attention_mask.sum_all()?.to_scalar::<u32>()? as usize);
+            tokens.push(rows(row..row + 1, &Device::Cpu)?.attention_mask.sum_all()?.to_scalar::<u32>()? as usize);
         }
         let content = Content {
             name: "texts",
@@ -84,16 +86,16 @@ impl TextFeatures {
             let tower = match &mut tower {
                 Some(tower) => tower,
                 empty => {
-                    let weights = Weights::load(&files.text_weights, &Device::Cpu)?;
+                    let weights = Weights::load(&files.text_weights, device)?;
                     let loaded = TextBackbone::load(&config.text, &weights, wanted.pooled)?;
                     weights.finish(config.text.known_unused())?;
                     empty.insert(loaded)
                 }
             };
-            Ok(tower.forward(&rows(range)?, wanted)?)
+            Ok(tower.forward(&rows(range, device)?, wanted)?)
         };
         let cache = FeatureCache::open(dir, &content, &config.text_wanted(), cancel, &mut compute, progress)?;
-        Ok(Self::Kept(cache))
+        Ok(Self::Kept(cache, device.clone()))
     }
 
     /// The given texts as a batch, padded to the longest.
@@ -101,8 +103,8 @@ impl TextFeatures {
     /// # Errors
     /// The disk's, the tower's.
     pub fn batch(&mut self, rows: &[usize]) -> Result<model::TextFeatures, TrainError> {
-        let cache = match self {
-            Self::Kept(cache) => cache,
+        let (cache, device) = match self {
+            Self::Kept(cache, device) => (cache, &*device),
             Self::Live(live) => return live.batch(rows),
         };
         let records = rows.iter().map(|row| cache.read(*row)).collect::<Result<Vec<Record>, _>>()?;
@@ -115,15 +117,15 @@ impl TextFeatures {
                 let source = &record.layers[layer];
                 out[..source.len()].copy_from_slice(source);
             }
-            layers.push(Tensor::from_vec(flat, (count, longest, width), &Device::Cpu)?);
+            layers.push(Tensor::from_vec(flat, (count, longest, width), device)?);
         }
         let pooled = cache.pooled().map(|width| {
             let flat = records.iter().flat_map(|record| record.pooled.iter().copied()).collect::<Vec<f32>>();
-            Tensor::from_vec(flat, (count, width), &Device::Cpu)
+            Tensor::from_vec(flat, (count, width), device)
         });
         let mask: Vec<u32> =
             records.iter().flat_map(|record| (0..longest).map(|at| u32::from(at < record.tokens))).collect();
-        let attention_mask = Tensor::from_vec(mask, (count, longest), &Device::Cpu)?.to_dtype(DType::U32)?;
+        let attention_mask = Tensor::from_vec(mask, (count, longest), device)?.to_dtype(DType::U32)?;
         let features = LayerFeatures { layers, pooled: pooled.transpose()? };
         Ok(model::TextFeatures { features, attention_mask })
     }
