@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::support::{cicerone, failure, stderr, stdout};
+use super::support::{cicerone, failure, json, stderr, stdout};
 
 fn empty() -> TempDir {
     tempfile::tempdir().unwrap()

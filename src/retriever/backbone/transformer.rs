@@ -172,3 +172,90 @@ pub fn walk<B>(
     }
     Ok((sampled, xs))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use std::collections::HashMap;
+
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    const NAMES: BlockNames = BlockNames {
+        norm1: "norm1",
+        qkv: ["q", "k", "v"],
+        out: "out",
+        norm2: "norm2",
+        mlp: ["fc1", "fc2"],
+        scales: Some(["scale1", "scale2"]),
+    };
+
+    fn random(shape: &[usize]) -> Tensor {
+        Tensor::randn(0f32, 0.5, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Random weights by the names and shapes that a block asks for.
+    fn block(shape: &BlockShape, names: &BlockNames) -> Block {
+        let asked = Weights::from_tensors("none".into(), HashMap::new(), &Device::Cpu);
+        Block::load(shape, names, &asked).unwrap();
+        let tensors = asked.missing().into_iter().map(|(name, shape)| (name, random(shape.dims()))).collect();
+        let weights = Weights::from_tensors("random".into(), tensors, &Device::Cpu);
+        let block = Block::load(shape, names, &weights).unwrap();
+        weights.finish(&[]).unwrap();
+        block
+    }
+
+    #[test]
+    fn the_kernel_gives_what_composed_operations_give() {
+        // More columns in the feed-forward part than are computed at a time, and more rows than a thread takes at a time.
+        let shape = BlockShape {
+            dim: 24,
+            inner: 1100,
+            heads: 4,
+            act: Activation::Gelu,
+            eps: 1e-5,
+            qkv_bias: true,
+            norm_after: false,
+        };
+        let cases = [
+            (shape, NAMES),
+            (BlockShape { qkv_bias: false, act: Activation::QuickGelu, ..shape }, BlockNames { scales: None, ..NAMES }),
+            (BlockShape { norm_after: true, act: Activation::GeluPytorchTanh, ..shape }, NAMES),
+        ];
+        for (shape, names) in &cases {
+            let block = block(shape, names);
+            for (b, n) in [(1, 1), (3, 7), (9, 70), (1, 300)] {
+                let xs = random(&[b, n, shape.dim]);
+                let variable = Var::from_tensor(&xs).unwrap();
+                for bias in [None, Some(random(&[b, 1, 1, n])), Some(random(&[1, 1, n, n]))] {
+                    let kernel = block.forward(&xs, bias.as_ref()).unwrap();
+                    let composed = block.forward(variable.as_tensor(), bias.as_ref()).unwrap().detach();
+                    assert_eq!(kernel.dims(), composed.dims());
+                    let far =
+                        (kernel - &composed).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+                    let scale = composed.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap().max(1.0);
+                    assert!(far < 1e-5 * scale, "{shape:?} {b} {n}: {far} of {scale}");
+                }
+            }
+        }
+    }
+
+    /// A checkpoint that lacks what an absurd configuration asks for costs a message and no memory.
+    #[test]
+    fn nothing_is_allocated_for_tensors_that_are_not_there() {
+        let shape = BlockShape {
+            dim: 1 << 20,
+            inner: 1 << 22,
+            heads: 1,
+            act: Activation::Gelu,
+            eps: 1e-5,
+            qkv_bias: true,
+            norm_after: false,
+        };
+        let asked = Weights::from_tensors("none".into(), HashMap::new(), &Device::Cpu);
+        Block::load(&shape, &NAMES, &asked).unwrap();
+        let message = asked.finish(&[]).unwrap_err().to_string();
+        assert!(message.contains("missing: fc1.bias, fc1.weight"), "{message}");
+    }
+}
