@@ -129,7 +129,7 @@ impl Block {
             act: self.mlp.act.after_bias(),
         };
         let bias = bias.as_ref().map(|bias| Bias::of(bias, [b, self.heads, n, n])).transpose()?;
-        Tensor::from_vec(kernel.forward(Numbers::of(xs)?.get(), n, bias), (b, n, dim), xs.device())
+        Tensor::from_vec(kernel.forward(Numbers::of(xs)?.get(), n, bias.as_ref()), (b, n, dim), xs.device())
     }
 }
 

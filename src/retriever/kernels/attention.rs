@@ -72,16 +72,18 @@ pub struct Heads<'a> {
     pub keys: usize,
     /// How many heads.
     pub heads: usize,
+    /// Number of the first one, where they are some of many.
+    pub first: usize,
     /// Numbers of a head.
     pub width: usize,
     /// Added to the scores.
-    pub bias: Option<Bias<'a>>,
+    pub bias: Option<&'a Bias<'a>>,
 }
 
 impl Heads<'_> {
     /// The queries of an item from number `from` on, as many as there are rows of `heads * width` numbers in `out`.
     pub fn attend(&self, item: usize, from: usize, out: &mut [f32], scores: &mut Vec<f32>) {
-        let Self { qkv: [q, k, v], keys, heads, width, bias } = self;
+        let Self { qkv: [q, k, v], keys, heads, first, width, bias } = self;
         let (keys, width, dim) = (*keys, *width, heads * width);
         let rows = out.len() / dim;
         let scale = (width as f64).powf(-0.5) as f32;
@@ -91,7 +93,7 @@ impl Heads<'_> {
             product(Write::Set(scale), scores, keys, q.head(item, from, rows, head, width), keys_of.transposed());
             if let Some(bias) = bias {
                 for (row, scores) in scores.chunks_mut(keys.max(1)).enumerate() {
-                    for (score, bias) in scores.iter_mut().zip(bias.row(item, head, from + row, keys)) {
+                    for (score, bias) in scores.iter_mut().zip(bias.row(item, first + head, from + row, keys)) {
                         *score += bias;
                     }
                 }
@@ -144,12 +146,14 @@ impl CustomOp3 for Attention<'_> {
         if heads == 0 || dim % heads != 0 || l2.shape() != l3.shape() || l2.shape().dims() != [b, keys, dim] {
             candle_core::bail!("{name}: {:?} over {:?} and {:?}", l1.shape(), l2.shape(), l3.shape());
         }
+        let bias = self.bias.map(|bias| Bias::of(bias, [b, heads, n, keys])).transpose()?;
         let of = Heads {
             qkv: [Tokens::of(s1, l1, name)?, Tokens::of(s2, l2, name)?, Tokens::of(s3, l3, name)?],
             keys,
             heads,
+            first: 0,
             width: dim / heads,
-            bias: self.bias.map(|bias| Bias::of(bias, [b, heads, n, keys])).transpose()?,
+            bias: bias.as_ref(),
         };
         let mut out = vec![0f32; b * n * dim];
         let rows = pieces(b * n);

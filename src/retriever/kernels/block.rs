@@ -1,6 +1,8 @@
 //! A transformer's block. Every thread takes a piece of the batch's rows through all that needs no other row, so that what
 //! lies between stays in its cache and threads meet twice a block, before attention and after it.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::attention::{Bias, Heads, Tokens};
@@ -11,6 +13,9 @@ use super::product::{Matrix, Write, product};
 
 /// Columns of the feed-forward part that are computed at a time.
 const INNER: usize = 1024;
+
+/// Fewer rows than this for each thread are not cut into pieces.
+const FEW: usize = 192;
 
 /// A projection of rows.
 #[derive(Debug)]
@@ -38,9 +43,8 @@ impl Projection<'_> {
         Matrix::new(&self.weight[from * self.output..], count, self.output, self.output)
     }
 
-    /// Adds the product of rows `xs` to `out`, the bias too.
+    /// Adds the product of rows `xs` to `out`.
     fn add_to(&self, out: &mut [f32], xs: &[f32]) {
-        self.add_bias(out);
         let xs = Matrix::new(xs, out.len() / self.output, self.input(), self.input());
         product(Write::Add, out, self.output, xs, self.columns(0, self.output));
     }
@@ -100,56 +104,127 @@ pub struct Block<'a> {
 impl Block<'_> {
     /// Tokens `[B, n, D]`, row by row, to the same shape.
     #[must_use]
-    pub fn forward(&self, xs: &[f32], n: usize, bias: Option<Bias>) -> Vec<f32> {
+    pub fn forward(&self, xs: &[f32], n: usize, bias: Option<&Bias>) -> Vec<f32> {
+        let rows = xs.len() / self.out.output;
+        if rows < FEW * rayon::current_num_threads() { self.by_columns(xs, n, bias) } else { self.by_rows(xs, n, bias) }
+    }
+
+    /// Every thread takes pieces of the rows.
+    fn by_rows(&self, xs: &[f32], n: usize, bias: Option<&Bias>) -> Vec<f32> {
         let dim = self.out.output;
         let rows = pieces(xs.len() / dim);
         let mut qkv = vec![0f32; 3 * xs.len()];
         qkv.par_chunks_mut(rows * 3 * dim).zip(xs.par_chunks(rows * dim)).for_each(|(qkv, xs)| {
-            if self.norm_after {
-                self.qkv.add_to(qkv, xs);
-            } else {
-                let mut normed = xs.to_vec();
-                self.norms[0].apply(&mut normed);
-                self.qkv.add_to(qkv, &normed);
-            }
+            self.qkv.add_bias(qkv);
+            self.qkv.add_to(qkv, &self.before(0, xs));
         });
-        let tokens = |at: usize| Tokens { data: &qkv[at * dim..], item: n * 3 * dim, token: 3 * dim };
-        let width = dim / self.heads;
-        let heads = Heads { qkv: [tokens(0), tokens(1), tokens(2)], keys: n, heads: self.heads, width, bias };
+        let heads = self.heads_of(&qkv, n, 0..self.heads, bias);
         let mut out = vec![0f32; xs.len()];
         let with_input = out.par_chunks_mut(rows * dim).zip(xs.par_chunks(rows * dim));
         with_input.enumerate().for_each(|(piece, (out, xs))| {
-            out.copy_from_slice(xs);
             let mut own = vec![0f32; out.len()];
             let mut scratch = Vec::new();
             heads.attend_rows(n, piece * rows, &mut own, &mut scratch);
+            out.copy_from_slice(xs);
+            self.out.add_bias(out);
             self.out.add_to(out, &own);
-            if self.norm_after {
-                self.norms[0].apply(out);
-            }
-            own.copy_from_slice(out);
-            if !self.norm_after {
-                self.norms[1].apply(&mut own);
-            }
-            self.feed_forward(&own, out, &mut scratch);
-            if self.norm_after {
-                self.norms[1].apply(out);
-            }
+            self.after(0, out);
+            own = self.before(1, out);
+            self.fc2.add_bias(out);
+            self.feed_forward(&own, 0..self.fc1.output, out, &mut scratch);
+            self.after(1, out);
         });
         out
     }
 
-    /// Adds `fc2 act(fc1 xs)` to `out`.
-    fn feed_forward(&self, xs: &[f32], out: &mut [f32], scratch: &mut Vec<f32>) {
+    /// Every thread takes some heads and some of the feed-forward part's columns, for all rows: so few rows, cut further,
+    /// would have every thread read all weights for the work of a handful.
+    fn by_columns(&self, xs: &[f32], n: usize, bias: Option<&Bias>) -> Vec<f32> {
+        let (dim, width) = (self.out.output, self.out.output / self.heads);
+        let rows = xs.len() / dim;
+        let input = self.before(0, xs);
+        let attended = shares(self.heads).map(|heads| {
+            let (from, count) = (heads.start * width, heads.len() * width);
+            let mut qkv = vec![0f32; rows * 3 * count];
+            for part in 0..3 {
+                let columns = part * dim + from;
+                if let Some(bias) = self.qkv.bias {
+                    let bias = &bias[columns..columns + count];
+                    qkv.chunks_mut(3 * count).for_each(|row| row[part * count..][..count].copy_from_slice(bias));
+                }
+                let weight = self.qkv.columns(columns, count);
+                product(Write::Add, &mut qkv[part * count..], 3 * count, Matrix::new(&input, rows, dim, dim), weight);
+            }
+            let mut own = vec![0f32; rows * count];
+            self.heads_of(&qkv, n, heads, bias).attend_rows(n, 0, &mut own, &mut Vec::new());
+            let mut out = vec![0f32; rows * dim];
+            let own = Matrix::new(&own, rows, count, count);
+            product(Write::Set(1.0), &mut out, dim, own, self.out.rows(from, count));
+            out
+        });
+        let mut out = xs.to_vec();
+        self.out.add_bias(&mut out);
+        add_all(&mut out, attended.collect());
+        self.after(0, &mut out);
+        let input = self.before(1, &out);
+        let fed = shares(self.fc1.output).map(|columns| {
+            let mut out = vec![0f32; rows * dim];
+            self.feed_forward(&input, columns, &mut out, &mut Vec::new());
+            out
+        });
+        self.fc2.add_bias(&mut out);
+        add_all(&mut out, fed.collect());
+        self.after(1, &mut out);
+        out
+    }
+
+    /// What the first or second part reads of the rows.
+    fn before(&self, part: usize, xs: &[f32]) -> Vec<f32> {
+        let mut xs = xs.to_vec();
+        if !self.norm_after {
+            self.norms[part].apply(&mut xs);
+        }
+        xs
+    }
+
+    /// What the first or second part leaves, its residual added.
+    fn after(&self, part: usize, xs: &mut [f32]) {
+        if self.norm_after {
+            self.norms[part].apply(xs);
+        }
+    }
+
+    /// Some heads, whose queries, keys and values stand side by side.
+    fn heads_of<'a>(&self, qkv: &'a [f32], n: usize, heads: Range<usize>, bias: Option<&'a Bias<'a>>) -> Heads<'a> {
+        let width = self.out.output / self.heads;
+        let count = heads.len() * width;
+        let tokens = |at: usize| Tokens { data: &qkv[at * count..], item: n * 3 * count, token: 3 * count };
+        Heads { qkv: [tokens(0), tokens(1), tokens(2)], keys: n, heads: heads.len(), first: heads.start, width, bias }
+    }
+
+    /// Adds `fc2 act(fc1 xs)` to `out`, of some columns of what lies between, without the second bias.
+    fn feed_forward(&self, xs: &[f32], columns: Range<usize>, out: &mut [f32], scratch: &mut Vec<f32>) {
         let (dim, rows) = (self.fc2.output, out.len() / self.fc2.output);
-        self.fc2.add_bias(out);
-        for from in (0..self.fc1.output).step_by(INNER) {
-            let count = INNER.min(self.fc1.output - from);
+        for from in columns.clone().step_by(INNER) {
+            let count = INNER.min(columns.end - from);
             scratch.resize(rows * count, 0.0);
             product(Write::Set(1.0), scratch, count, Matrix::new(xs, rows, dim, dim), self.fc1.columns(from, count));
             let bias = &self.fc1_bias[from..from + count];
             (self.act)(scratch, bias);
             product(Write::Add, out, dim, Matrix::new(scratch, rows, count, count), self.fc2.rows(from, count));
         }
+    }
+}
+
+/// `count` things in as many ranges as there are threads.
+fn shares(count: usize) -> impl ParallelIterator<Item = Range<usize>> {
+    let size = count.div_ceil(rayon::current_num_threads().max(1)).max(1);
+    (0..count.div_ceil(size)).into_par_iter().map(move |at| at * size..count.min((at + 1) * size))
+}
+
+/// Adds all parts to `out`.
+fn add_all(out: &mut [f32], parts: Vec<Vec<f32>>) {
+    for part in parts {
+        out.iter_mut().zip(part).for_each(|(x, y)| *x += y);
     }
 }
