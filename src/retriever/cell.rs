@@ -9,7 +9,7 @@ use candle_nn::ops::sigmoid;
 
 use super::config::RetConfig;
 use super::error::Result;
-use super::layers::{LayerNorm, Linear, softmax};
+use super::layers::{LayerNorm, Linear, mix, softmax};
 use super::weights::Weights;
 
 const EPS: f64 = 1e-5;
@@ -80,12 +80,7 @@ impl CrossAttention {
         let absorbed = absorbed.reshape((heads, b, n, dim))?.permute((1, 0, 2, 3))?.contiguous()?;
         let absorbed = absorbed.reshape((b, heads * n, dim))?;
         let xs = self.norm.standardise(&tokens.xs)?; // [B, N, H]
-        let scores = absorbed.matmul(&xs.t()?)?; // [B, heads n, N]
-        let scores = match &tokens.padding {
-            Some(padding) => scores.broadcast_add(&padding.unsqueeze(1)?)?,
-            None => scores,
-        };
-        let mixed = softmax(&scores)?.matmul(&xs)?; // [B, heads n, H]
+        let mixed = mix(&absorbed, &xs, tokens.padding.as_ref())?; // [B, heads n, H]
         let mixed = mixed.broadcast_mul(&self.norm.weight)?.broadcast_add(&self.norm.bias)?;
         let mixed =
             mixed.reshape((b, heads, n, dim))?.permute((1, 0, 2, 3))?.contiguous()?.reshape((heads, rows, dim))?;

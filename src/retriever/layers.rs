@@ -6,8 +6,9 @@ use super::error::Result;
 use super::kernels::Numbers;
 use super::kernels::attention::Attention;
 use super::kernels::block::BiasThenAct;
-use super::kernels::linear::{AddBias, add_bias};
+use super::kernels::linear::{AddBias, Project, add_bias};
 use super::kernels::math;
+use super::kernels::mix::Mix;
 use super::kernels::norm::{Normalise, Standardise};
 use super::kernels::transpose::Transpose;
 use super::weights::Weights;
@@ -75,28 +76,36 @@ impl Linear {
 
     /// `[..., in]` to `[..., out]`.
     pub fn forward(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
-        let out = self.product(xs)?;
-        match &self.bias {
-            Some(bias) if plain(&[&out, bias]) => out.inplace_op2(bias, &AddBias(std::convert::identity))?,
-            Some(bias) => return out.broadcast_add(bias),
-            None => {}
+        let Some(bias) = &self.bias else { return self.product(xs) };
+        if self.learns(xs) {
+            return self.over_rows(xs, |xs| xs.contiguous()?.apply_op3(&self.weight.contiguous()?, bias, Project));
         }
-        Ok(out)
+        let out = self.product(xs)?;
+        if plain(&[&out, bias]) {
+            out.inplace_op2(bias, &AddBias(std::convert::identity))?;
+            return Ok(out);
+        }
+        out.broadcast_add(bias)
     }
 
     /// `act(`[`Linear::forward`]`)`.
     pub fn forward_act(&self, xs: &Tensor, act: Activation) -> candle_core::Result<Tensor> {
+        let Some(bias) = self.bias.as_ref().filter(|bias| plain(&[xs, &self.weight, bias])) else {
+            return act.forward(&self.forward(xs)?);
+        };
         let out = self.product(xs)?;
-        match &self.bias {
-            Some(bias) if plain(&[&out, bias]) => match act {
-                Activation::Gelu => out.inplace_op2(bias, &AddBias(math::gelu))?,
-                Activation::QuickGelu => out.inplace_op2(bias, &AddBias(math::quick_gelu))?,
-                Activation::GeluPytorchTanh => out.inplace_op2(bias, &AddBias(math::gelu_tanh))?,
-            },
-            Some(bias) => return act.forward(&out.broadcast_add(bias)?),
-            None => return act.forward(&out),
+        match act {
+            Activation::Gelu => out.inplace_op2(bias, &AddBias(math::gelu))?,
+            Activation::QuickGelu => out.inplace_op2(bias, &AddBias(math::quick_gelu))?,
+            Activation::GeluPytorchTanh => out.inplace_op2(bias, &AddBias(math::gelu_tanh))?,
         }
         Ok(out)
+    }
+
+    /// Whether a gradient is wanted that a kernel has: in f32 on the CPU.
+    fn learns(&self, xs: &Tensor) -> bool {
+        let single = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
+        single(xs) && single(&self.weight) && (xs.track_op() || self.weight.track_op())
     }
 
     /// For a kernel; an error where the weight does not lie by input, or not in f32 on the CPU.
@@ -113,12 +122,20 @@ impl Linear {
         plain(&[xs, &self.weight]) && self.weight.layout().is_fortran_contiguous()
     }
 
-    /// `x Wᵀ`: all leading dimensions go through one matrix product.
+    /// `x Wᵀ`.
     fn product(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        self.over_rows(xs, |xs| xs.matmul(&self.weight.t()?))
+    }
+
+    /// All leading dimensions go through one matrix product.
+    fn over_rows(
+        &self,
+        xs: &Tensor,
+        product: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Tensor> {
         let mut dims = xs.dims().to_vec();
         let input = dims.pop().unwrap_or(1);
-        let rows: usize = dims.iter().product();
-        let out = xs.reshape((rows, input))?.matmul(&self.weight.t()?)?;
+        let out = product(&xs.reshape((dims.iter().product::<usize>(), input))?)?;
         dims.push(self.weight.dim(0)?);
         out.reshape(dims)
     }
@@ -274,6 +291,27 @@ pub fn self_attention(qkv: &Tensor, heads: usize, bias: Option<&Tensor>) -> cand
     attention(&part(0)?, &part(1)?, &part(2)?, heads, bias)
 }
 
+/// `softmax(Q Xᵀ + padding) X`: queries `[B, m, H]`, tokens `[B, N, H]` and, added to the scores, padding `[B, N]`, to
+/// `[B, m, H]`. Differentiable.
+pub fn mix(queries: &Tensor, tokens: &Tensor, padding: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    let single = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
+    if single(queries) && single(tokens) && padding.is_none_or(single) {
+        let op = Mix { padding: padding.map(Tensor::contiguous).transpose()? };
+        return queries.contiguous()?.apply_op2(&tokens.contiguous()?, op);
+    }
+    mix_composed(queries, tokens, padding)
+}
+
+/// What [`Mix`] does on the CPU, of operations that every device has.
+fn mix_composed(queries: &Tensor, tokens: &Tensor, padding: Option<&Tensor>) -> candle_core::Result<Tensor> {
+    let scores = queries.matmul(&tokens.t()?)?; // [B, m, N]
+    let scores = match padding {
+        Some(padding) => scores.broadcast_add(&padding.unsqueeze(1)?)?,
+        None => scores,
+    };
+    softmax(&scores)?.matmul(tokens)
+}
+
 /// Scores' bias that shuts padding out: 0 where `mask [B, N]` is 1, a large negative number where it is 0.
 pub fn padding_bias(mask: &Tensor) -> candle_core::Result<Tensor> {
     let mask = mask.to_dtype(DType::F32)?;
@@ -344,5 +382,70 @@ mod tests {
         let kernel = xs.apply_op1(Standardise { eps: 1e-5 }).unwrap();
         let far = (standardise(&xs, 1e-5).unwrap() - kernel).unwrap().abs().unwrap().max_all().unwrap();
         assert!(far.to_scalar::<f32>().unwrap() < 1e-5);
+    }
+
+    /// Gradients of `f` weighed by random numbers, with respect to all of `inputs`.
+    fn gradients(inputs: &[&Var], f: impl Fn() -> Tensor, along: &Tensor) -> Vec<Vec<f32>> {
+        let grads = (f() * along).unwrap().sum_all().unwrap().backward().unwrap();
+        inputs.iter().map(|var| grads.get(var).unwrap().flatten_all().unwrap().to_vec1().unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn near(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
+        for (input, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let largest = expected.iter().fold(1f32, |most, x| most.max(x.abs()));
+            assert!(found.len() == expected.len(), "{what}, input {input}");
+            for (a, b) in found.iter().zip(expected) {
+                assert!((a - b).abs() < 2e-5 * largest, "{what}, input {input}: {a}, expected {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mix_and_its_gradients_are_those_of_composed_operations() {
+        for (b, m, n, dim) in [(1, 1, 1, 3), (2, 5, 7, 12), (3, 40, 19, 24)] {
+            let (queries, tokens) = (random(&[b, m, dim]), random(&[b, n, dim]));
+            let [queries, tokens] = [queries, tokens].map(|tensor| Var::from_tensor(&tensor).unwrap());
+            // The last token of every item but the first is padding.
+            let mask: Vec<f32> =
+                (0..b * n).map(|at| if at >= n && at % n == n - 1 && n > 1 { -1e9 } else { 0.0 }).collect();
+            let padding = Tensor::from_vec(mask, (b, n), &Device::Cpu).unwrap();
+            for padding in [None, Some(&padding)] {
+                let along = random(&[b, m, dim]);
+                let kernel = || mix(queries.as_tensor(), tokens.as_tensor(), padding).unwrap();
+                let composed = || mix_composed(queries.as_tensor(), tokens.as_tensor(), padding).unwrap();
+                let flat = |tensor: Tensor| vec![tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()];
+                near("mix", &flat(kernel()), &flat(composed()));
+                let inputs = [&queries, &tokens];
+                near("its gradient", &gradients(&inputs, kernel, &along), &gradients(&inputs, composed, &along));
+            }
+        }
+    }
+
+    #[test]
+    fn a_projection_that_learns_has_the_gradients_of_composed_operations() {
+        for (rows, input, output) in [(1, 3, 5), (1300, 17, 9)] {
+            let [xs, weight, bias] = [vec![2, rows, input], vec![output, input], vec![output]]
+                .map(|shape| Var::from_tensor(&random(&shape)).unwrap());
+            let along = random(&[2, rows, output]);
+            let linear = |weight: &Tensor| Linear { weight: weight.clone(), bias: Some(bias.as_tensor().clone()) };
+            let composed = |xs: &Tensor| {
+                let flat = xs.reshape((2 * rows, input)).unwrap().matmul(&weight.as_tensor().t().unwrap()).unwrap();
+                flat.broadcast_add(bias.as_tensor()).unwrap().reshape((2, rows, output)).unwrap()
+            };
+            let learns = || linear(weight.as_tensor()).forward(xs.as_tensor()).unwrap();
+            let inputs = [&xs, &weight, &bias];
+            let expected = gradients(&inputs, || composed(xs.as_tensor()), &along);
+            near("all", &gradients(&inputs, learns, &along), &expected);
+            // Features that do not learn.
+            let features = xs.as_tensor().detach();
+            let frozen = || linear(weight.as_tensor()).forward(&features).unwrap();
+            near("head", &gradients(&inputs[1..], frozen, &along), &expected[1..]);
+            // A frozen tower below something that learns.
+            let kept = linear(&weight.as_tensor().detach());
+            let kept = Linear { bias: kept.bias.map(|bias| bias.detach()), ..kept };
+            let below = || kept.forward(xs.as_tensor()).unwrap();
+            near("input", &gradients(&inputs[..1], below, &along), &expected[..1]);
+        }
     }
 }

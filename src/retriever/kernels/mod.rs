@@ -1,13 +1,15 @@
 //! Kernels for the CPU where composed tensor operations cost several passes over memory, each on one core.
 //!
-//! They serve what is computed without a gradient, in f32; the composed operations remain for training and for other
-//! devices. [`crate::retriever::layers`] chooses, and tests hold the two ways against each other.
+//! They serve what is computed in f32; those of projections, norms, mixes and depthwise convolutions have a gradient, for
+//! training. Composed operations remain for the rest and for other devices. [`crate::retriever::layers`] chooses, and tests
+//! hold the two ways against each other.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `math` | exponential, error function and activations without branches |
 //! | `block` | a whole transformer's block, a piece of the rows at a time |
-//! | `linear` | bias and activation in one pass over a product |
+//! | `linear` | bias and activation in one pass over a product; projections with their gradients |
+//! | `mix` | weighted sums of tokens, with their gradient |
 //! | `norm` | LayerNorm; standardisation with a gradient |
 //! | `attention` | multi-head attention, a piece of one item's queries at a time |
 //! | `softmax` | scores to weights, in place |
@@ -20,6 +22,7 @@ pub mod block;
 pub mod depthwise;
 pub mod linear;
 pub mod math;
+pub mod mix;
 pub mod norm;
 pub mod product;
 pub mod softmax;

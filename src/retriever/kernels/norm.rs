@@ -1,6 +1,6 @@
 //! LayerNorm in one pass over memory, and its first half with a gradient.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{contiguous, rows_of, vectorised};
@@ -122,54 +122,52 @@ impl CustomOp1 for Standardise {
 
     /// `dx = (dy - mean(dy) - y mean(dy y)) / sigma`.
     fn bwd(&self, arg: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad = grad.contiguous()?;
-        let sigma_inv = InverseDeviation { eps: self.eps };
-        let inv = arg.contiguous()?.apply_op1_no_bwd(&sigma_inv)?; // [..., 1]
-        let projected = grad.apply_op2_no_bwd(res, &ProjectOut)?;
-        Ok(Some(projected.broadcast_mul(&inv)?))
+        let op = StandardiseGradient { eps: self.eps };
+        Ok(Some(grad.contiguous()?.apply_op3_no_bwd(res, &arg.contiguous()?, &op)?))
     }
 }
 
-struct InverseDeviation {
+/// From the gradient of [`Standardise`]'s result, the result and its input to the input's gradient.
+struct StandardiseGradient {
     eps: f64,
 }
 
-impl CustomOp1 for InverseDeviation {
+impl CustomOp3 for StandardiseGradient {
     fn name(&self) -> &'static str {
-        "inverse-deviation"
+        "standardise-gradient"
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let xs = contiguous(storage, layout, self.name())?;
-        let mut dims = layout.shape().dims().to_vec();
-        let dim = dims.pop().unwrap_or(1).max(1);
-        dims.push(1);
-        let out: Vec<f32> = xs.par_chunks(dim).with_min_len(64).map(|xs| moments(xs, self.eps).1).collect();
-        Ok((CpuStorage::F32(out), Shape::from(dims)))
-    }
-}
-
-/// `g - mean(g) - y mean(g y)` per row.
-struct ProjectOut;
-
-impl CustomOp2 for ProjectOut {
-    fn name(&self) -> &'static str {
-        "project-out"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let grad = contiguous(s1, l1, self.name())?;
-        let ys = contiguous(s2, l2, self.name())?;
+        let (ys, xs) = (contiguous(s2, l2, self.name())?, contiguous(s3, l3, self.name())?);
         let dim = l1.shape().dims().last().copied().unwrap_or(1).max(1);
         let n = dim as f32;
+        let size = rows_of(dim);
         let mut out = vec![0f32; grad.len()];
-        out.par_chunks_mut(dim).with_min_len(64).enumerate().for_each(|(row, out)| {
-            let (grad, ys) = (&grad[row * dim..][..dim], &ys[row * dim..][..dim]);
-            let mean = grad.iter().sum::<f32>() / n;
-            let along = grad.iter().zip(ys).map(|(g, y)| g * y).sum::<f32>() / n;
-            for ((o, g), y) in out.iter_mut().zip(grad).zip(ys) {
-                *o = g - mean - y * along;
-            }
+        out.par_chunks_mut(size).enumerate().for_each(|(chunk, out)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (row, out) in out.chunks_mut(dim).enumerate() {
+                        let at = chunk * size + row * dim;
+                        let (grad, ys) = (&grad[at..][..dim], &ys[at..][..dim]);
+                        let (_, inverse) = moments(&xs[at..][..dim], self.eps);
+                        let mean = sum(grad, |g| g) / n;
+                        let along = grad.iter().zip(ys).map(|(g, y)| g * y).sum::<f32>() / n;
+                        for ((o, g), y) in out.iter_mut().zip(grad).zip(ys) {
+                            *o = (g - mean - y * along) * inverse;
+                        }
+                    }
+                },
+            );
         });
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }

@@ -21,6 +21,7 @@ use crate::io::jsonl::JsonlWriter;
 use crate::retriever::RetrieverError;
 use crate::retriever::config::RetConfig;
 use crate::retriever::encoder::RetrieverFiles;
+use crate::retriever::kernels::awake;
 use crate::retriever::model::Head;
 use crate::retriever::weights::Weights;
 
@@ -204,7 +205,7 @@ pub fn train(
         }
         run.mine(options, step, step == first)?;
         let rate = options.rate(step);
-        let (mean, gradients) = run.gradients(options, step)?;
+        let (mean, gradients) = awake(|| run.gradients(options, step))?;
         let norm = run.parameters.step(&gradients, step + 1, rate, options.weight_decay, options.clip)?;
         let every = |steps: usize| (step + 1) % steps.max(1) == 0 || step + 1 == options.steps;
         let evaluation = if every(options.eval_every) { evaluate(&mut run.learner, &run.data)? } else { None };
