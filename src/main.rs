@@ -11,11 +11,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
 fn main() -> ExitCode {
-    // By default ten: less than a large model's pass over a batch, so that every pass would fault its pages in again.
+    // By default ten: less than a pass over a batch or a step of training, so that each would fault its pages in again.
     // The call writes one number, before any other thread runs.
     #[allow(unsafe_code)]
     unsafe {
-        libmimalloc_sys::mi_option_set(PURGE_DELAY, 1000);
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, 10_000);
     }
     if !cicerone::cli::cpu::serves() {
         return ExitCode::FAILURE;

@@ -552,7 +552,7 @@ pub enum ProbeCommand {
     /// Mean activation of every gate, by layer, with both modalities and with either one missing
     Gates(ProbeGatesArgs),
     /// Variants of the retriever, trained alike and measured alike: what each of its parts is worth
-    Ablate(ProbeAblateArgs),
+    Ablate(Box<ProbeAblateArgs>),
 }
 
 /// `cicerone probe gates`

@@ -149,9 +149,15 @@ fn measure(
     let [queries, documents] = [&embedded.queries, &embedded.documents].map(embeddings);
     let (queries, documents): (Vec<Embedding>, Vec<Embedding>) = (queries?, documents?);
     drop((embedded, learner));
-    let search = fastest(|| Ok(drop(scores(&queries, &documents))))?;
+    let search = fastest(|| {
+        drop(scores(&queries, &documents));
+        Ok(())
+    })?;
     let encoder = Encoder::load(files)?;
-    let encode = fastest(|| Ok(drop(encoder.encode(Side::Query, items)?)))?;
+    let encode = fastest(|| {
+        drop(encoder.encode(Side::Query, items)?);
+        Ok(())
+    })?;
     let config = encoder.model.config();
     let (vectors, dim) = (config.state_tokens, config.output_dim);
     Ok(Ablation {
