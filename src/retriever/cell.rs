@@ -9,7 +9,7 @@ use candle_nn::ops::sigmoid;
 
 use super::config::RetConfig;
 use super::error::Result;
-use super::layers::{LayerNorm, Linear, mix, softmax};
+use super::layers::{Activation, LayerNorm, Linear, mix, softmax};
 use super::weights::Weights;
 
 const EPS: f64 = 1e-5;
@@ -81,7 +81,7 @@ impl CrossAttention {
         let absorbed = absorbed.reshape((b, heads * n, dim))?;
         let xs = self.norm.standardise(&tokens.xs)?; // [B, N, H]
         let mixed = mix(&absorbed, &xs, tokens.padding.as_ref())?; // [B, heads n, H]
-        let mixed = mixed.broadcast_mul(&self.norm.weight)?.broadcast_add(&self.norm.bias)?;
+        let mixed = self.norm.scale_and_shift(&mixed)?;
         let mixed =
             mixed.reshape((b, heads, n, dim))?.permute((1, 0, 2, 3))?.contiguous()?.reshape((heads, rows, dim))?;
         let values = self.v.reshape((heads, head_dim, dim))?.transpose(1, 2)?;
@@ -218,7 +218,7 @@ impl Cell {
             forget = (forget * self.forget_scale)?;
         }
         let mixed = ((&forget * kept)? + taken)?;
-        let inner = self.fc1.forward(&self.mlp_norm.forward(&mixed)?)?.gelu_erf()?;
+        let inner = self.fc1.forward_act(&self.mlp_norm.forward(&mixed)?, Activation::Gelu)?;
         let state = (&mixed + self.fc2.forward(&inner)?)?;
         let [text_input, vision_input] = inputs;
         Ok(StepTrace { text_input, vision_input, forget, state })

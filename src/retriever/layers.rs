@@ -6,16 +6,23 @@ use super::error::Result;
 use super::kernels::Numbers;
 use super::kernels::attention::Attention;
 use super::kernels::block::BiasThenAct;
+use super::kernels::gelu::Gelu;
 use super::kernels::linear::{AddBias, Project, add_bias};
 use super::kernels::math;
 use super::kernels::mix::Mix;
 use super::kernels::norm::{Normalise, Standardise};
+use super::kernels::scale::ScaleShift;
 use super::kernels::transpose::Transpose;
 use super::weights::Weights;
 
 /// Whether the kernels serve: f32 on the CPU, and no gradient is wanted.
 pub fn plain(tensors: &[&Tensor]) -> bool {
-    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && !t.track_op())
+    single(tensors) && tensors.iter().all(|t| !t.track_op())
+}
+
+/// Whether kernels with a gradient serve: f32 on the CPU.
+fn single(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
 }
 
 /// `x Wᵀ (+ b)` over the last dimension.
@@ -104,8 +111,7 @@ impl Linear {
 
     /// Whether a gradient is wanted that a kernel has: in f32 on the CPU.
     fn learns(&self, xs: &Tensor) -> bool {
-        let single = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
-        single(xs) && single(&self.weight) && (xs.track_op() || self.weight.track_op())
+        single(&[xs, &self.weight]) && (xs.track_op() || self.weight.track_op())
     }
 
     /// For a kernel; an error where the weight does not lie by input, or not in f32 on the CPU.
@@ -178,7 +184,7 @@ impl LayerNorm {
             let op = Normalise { eps: self.eps };
             return xs.contiguous()?.apply_op3_no_bwd(&self.weight, &self.bias, &op);
         }
-        self.standardise(xs)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+        self.scale_and_shift(&self.standardise(xs)?)
     }
 
     /// For a kernel: scale and shift, and what is added to the variance.
@@ -187,6 +193,14 @@ impl LayerNorm {
     /// One that is not of f32 on the CPU.
     pub fn numbers(&self) -> candle_core::Result<(Numbers<'_>, Numbers<'_>, f64)> {
         Ok((Numbers::of(&self.weight)?, Numbers::of(&self.bias)?, self.eps))
+    }
+
+    /// The part after it, `[..., dim]`; differentiable.
+    pub fn scale_and_shift(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
+        if single(&[xs, &self.weight, &self.bias]) {
+            return xs.contiguous()?.apply_op3(&self.weight, &self.bias, ScaleShift);
+        }
+        xs.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
     }
 
     /// The part before scale and shift: zero mean, unit variance, computed in f32.
@@ -250,6 +264,7 @@ impl Activation {
     /// Any shape to the same.
     pub fn forward(self, xs: &Tensor) -> candle_core::Result<Tensor> {
         match self {
+            Self::Gelu if single(&[xs]) => xs.contiguous()?.apply_op1(Gelu),
             Self::Gelu => xs.gelu_erf(),
             Self::QuickGelu => xs * candle_nn::ops::sigmoid(&(xs * 1.702)?)?,
             Self::GeluPytorchTanh => xs.gelu(),
@@ -294,8 +309,7 @@ pub fn self_attention(qkv: &Tensor, heads: usize, bias: Option<&Tensor>) -> cand
 /// `softmax(Q Xᵀ + padding) X`: queries `[B, m, H]`, tokens `[B, N, H]` and, added to the scores, padding `[B, N]`, to
 /// `[B, m, H]`. Differentiable.
 pub fn mix(queries: &Tensor, tokens: &Tensor, padding: Option<&Tensor>) -> candle_core::Result<Tensor> {
-    let single = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32;
-    if single(queries) && single(tokens) && padding.is_none_or(single) {
+    if single(&[queries, tokens]) && padding.is_none_or(|padding| single(&[padding])) {
         let op = Mix { padding: padding.map(Tensor::contiguous).transpose()? };
         return queries.contiguous()?.apply_op2(&tokens.contiguous()?, op);
     }
@@ -446,6 +460,26 @@ mod tests {
             let kept = Linear { bias: kept.bias.map(|bias| bias.detach()), ..kept };
             let below = || kept.forward(xs.as_tensor()).unwrap();
             near("input", &gradients(&inputs[..1], below, &along), &expected[..1]);
+        }
+    }
+
+    #[test]
+    fn a_norm_and_a_gelu_that_learn_have_the_gradients_of_composed_operations() {
+        for (rows, dim) in [(1, 3), (700, 40)] {
+            let [xs, scale, shift] =
+                [vec![2, rows, dim], vec![dim], vec![dim]].map(|shape| Var::from_tensor(&random(&shape)).unwrap());
+            let along = random(&[2, rows, dim]);
+            let norm = LayerNorm { weight: scale.as_tensor().clone(), bias: shift.as_tensor().clone(), eps: 1e-5 };
+            let composed = || {
+                let standard = standardise(xs.as_tensor(), 1e-5).unwrap();
+                standard.broadcast_mul(scale.as_tensor()).unwrap().broadcast_add(shift.as_tensor()).unwrap()
+            };
+            let inputs = [&xs, &scale, &shift];
+            let expected = gradients(&inputs, composed, &along);
+            near("norm", &gradients(&inputs, || norm.forward(xs.as_tensor()).unwrap(), &along), &expected);
+            let gelu = || Activation::Gelu.forward(xs.as_tensor()).unwrap();
+            let expected = gradients(&[&xs], || xs.as_tensor().gelu_erf().unwrap(), &along);
+            near("gelu", &gradients(&[&xs], gelu, &along), &expected);
         }
     }
 }

@@ -85,7 +85,7 @@ impl CustomOp3 for Project {
 }
 
 /// `[rows, D]` to `[D]`.
-struct SumOfRows;
+pub(super) struct SumOfRows;
 
 /// Rows of a piece of a sum: the same on every machine, so that the sum is.
 const SUMMED: usize = 512;

@@ -62,6 +62,13 @@ pub fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
+/// The derivative of [`gelu`]: Phi(x) + x phi(x).
+#[inline(always)]
+pub fn gelu_slope(x: f32) -> f32 {
+    const ROOT: f32 = 0.398_942_3; // 1 / sqrt(2 pi)
+    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * ROOT * exp(-0.5 * x * x)
+}
+
 /// GELU's approximation by the hyperbolic tangent.
 #[inline(always)]
 pub fn gelu_tanh(x: f32) -> f32 {
@@ -114,6 +121,11 @@ mod tests {
         assert!(worst(erf, exact_erf) < 1e-6);
         let gelu_exact = |x: f64| 0.5 * x * (1.0 + exact_erf(x * std::f64::consts::FRAC_1_SQRT_2));
         assert!(worst(gelu, gelu_exact) < 1e-6);
+        let slope = |x: f64| {
+            let density = (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            0.5 * (1.0 + exact_erf(x * std::f64::consts::FRAC_1_SQRT_2)) + x * density
+        };
+        assert!(worst(gelu_slope, slope) < 1e-6);
         let quick = |x: f64| x / (1.0 + (-1.702 * x).exp());
         assert!(worst(quick_gelu, quick) < 1e-6);
         let root = (2.0 / std::f64::consts::PI).sqrt();
@@ -122,6 +134,8 @@ mod tests {
 
     #[test]
     fn what_is_no_number_stays_none() {
-        assert!([exp, sigmoid, tanh, erf, gelu, gelu_tanh, quick_gelu].iter().all(|f| f(f32::NAN).is_nan()));
+        assert!(
+            [exp, sigmoid, tanh, erf, gelu, gelu_slope, gelu_tanh, quick_gelu].iter().all(|f| f(f32::NAN).is_nan())
+        );
     }
 }

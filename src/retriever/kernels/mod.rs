@@ -1,13 +1,13 @@
 //! Kernels for the CPU where composed tensor operations cost several passes over memory, each on one core.
 //!
-//! They serve what is computed in f32; those of projections, norms, mixes and depthwise convolutions have a gradient, for
-//! training. Composed operations remain for the rest and for other devices. [`crate::retriever::layers`] chooses, and tests
+//! They serve what is computed in f32; those that training needs most have a gradient, too. Composed operations remain for the rest and for other devices. [`crate::retriever::layers`] chooses, and tests
 //! hold the two ways against each other.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `math` | exponential, error function and activations without branches |
 //! | `block` | a whole transformer's block, a piece of the rows at a time |
+//! | `gelu`, `scale` | of a learning cell: activation, and the second half of a norm, with gradients |
 //! | `linear` | bias and activation in one pass over a product; projections with their gradients |
 //! | `mix` | weighted sums of tokens, with their gradient |
 //! | `norm` | LayerNorm; standardisation with a gradient |
@@ -20,11 +20,13 @@
 pub mod attention;
 pub mod block;
 pub mod depthwise;
+pub mod gelu;
 pub mod linear;
 pub mod math;
 pub mod mix;
 pub mod norm;
 pub mod product;
+pub mod scale;
 pub mod softmax;
 pub mod transpose;
 
