@@ -101,8 +101,7 @@ impl RetConfig {
     /// # Errors
     /// An unreadable file, or the key that does not fit.
     pub fn load(path: &Path) -> Result<Self> {
-        let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
-        Self::parse(&fs_err::read_to_string(path).map_err(|e| read(e.to_string()))?, path)
+        Self::parse(&fs_err::read_to_string(path).map_err(|e| RetrieverError::unreadable(path, &e))?, path)
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self> {

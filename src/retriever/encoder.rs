@@ -84,7 +84,7 @@ impl RetrieverFiles {
 fn hash_of(path: &Path) -> Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     for path in shards::files(path)? {
-        let read = |e: std::io::Error| RetrieverError::Read { path: path.clone(), reason: e.to_string() };
+        let read = |e: std::io::Error| RetrieverError::unreadable(&path, &e);
         hasher.update_reader(fs_err::File::open(&path).map_err(read)?).map_err(read)?;
     }
     Ok(hasher.finalize())

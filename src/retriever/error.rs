@@ -1,6 +1,6 @@
 //! What can go wrong in the retriever.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::picture::PictureError;
 use crate::models::ModelsError;
@@ -83,5 +83,30 @@ pub enum RetrieverError {
     Stopped,
 }
 
+impl RetrieverError {
+    /// A file that the system does not let us read. `fs_err` names the path in its own words; here it is named once.
+    #[must_use]
+    pub fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        let cause = error.get_ref().and_then(|inner| std::error::Error::source(inner));
+        let reason = cause.map_or_else(|| error.to_string(), ToString::to_string);
+        Self::Read { path: path.to_owned(), reason }
+    }
+}
+
 /// Shorthand of this room.
 pub type Result<T, E = RetrieverError> = std::result::Result<T, E>;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_named_once() {
+        let path = Path::new("/nowhere/model.safetensors");
+        let error = fs_err::read(path).unwrap_err();
+        let message = RetrieverError::unreadable(path, &error).to_string();
+        assert!(message.starts_with("cannot read /nowhere/model.safetensors: No such file"), "{message}");
+        assert_eq!(message.matches("/nowhere").count(), 1, "{message}");
+    }
+}

@@ -34,7 +34,7 @@ impl SentenceEncoder {
     /// Names the file, and the tensors that do not fit.
     pub fn load(config: &Path, weights: &Path, tokenizer: &Path) -> Result<Self> {
         let read = |reason: String| RetrieverError::Read { path: config.to_owned(), reason };
-        let text = fs_err::read_to_string(config).map_err(|e| read(e.to_string()))?;
+        let text = fs_err::read_to_string(config).map_err(|e| RetrieverError::unreadable(config, &e))?;
         let json = serde_json::from_str(&text).map_err(|e| read(e.to_string()))?;
         let parsed =
             Fields::top(&json).and_then(|fields| BertConfig::read(&fields)).map_err(|e| read(e.to_string()))?;

@@ -112,7 +112,7 @@ impl Index {
             return Ok(None);
         }
         let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
-        let bytes = fs_err::read(path).map_err(|e| read(e.to_string()))?;
+        let bytes = fs_err::read(path).map_err(|e| RetrieverError::unreadable(path, &e))?;
         let index =
             serde_json::from_slice(&bytes).map_err(|e| read(format!("not an index of shards ({e}); {AGAIN}")))?;
         Ok(Some(index))
@@ -135,11 +135,11 @@ impl Index {
 fn entries(path: &Path) -> Result<BTreeMap<String, Entry>> {
     let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
     let broken = |e: &dyn std::fmt::Display| read(format!("not a whole safetensors file ({e}); {AGAIN}"));
-    let file = fs_err::File::open(path).map_err(|e| read(e.to_string()))?;
+    let file = fs_err::File::open(path).map_err(|e| RetrieverError::unreadable(path, &e))?;
     // SAFETY: the map is read as bytes only, so whatever they are is defined. It would be undefined only if another
     // process cut or changed the file meanwhile; weights are put in place whole by a rename and never written again.
     #[allow(unsafe_code)]
-    let map = unsafe { Mmap::map(file.file()) }.map_err(|e| read(e.to_string()))?;
+    let map = unsafe { Mmap::map(file.file()) }.map_err(|e| RetrieverError::unreadable(path, &e))?;
     let map = Arc::new(map);
     let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| broken(&e))?;
     let start = size_of::<u64>() + header;

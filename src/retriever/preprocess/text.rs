@@ -21,7 +21,7 @@ impl TextProcessor {
     /// An unreadable file, or one that is no tokenizer.
     pub fn load(path: &Path, max_tokens: usize) -> Result<Self> {
         let read = |reason: String| RetrieverError::Read { path: path.to_owned(), reason };
-        let bytes = fs_err::read(path).map_err(|e| read(e.to_string()))?;
+        let bytes = fs_err::read(path).map_err(|e| RetrieverError::unreadable(path, &e))?;
         let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| read(format!("not a tokenizer ({e})")))?;
         let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|e| read(e.to_string()))?;
