@@ -84,12 +84,13 @@ pub enum RetrieverError {
 }
 
 impl RetrieverError {
-    /// A file that the system does not let us read. `fs_err` names the path in its own words; here it is named once.
+    /// A file that the system does not let us read. `fs_err` says "failed to open file `path`: cause", and the path is named
+    /// here already.
     #[must_use]
     pub fn unreadable(path: &Path, error: &std::io::Error) -> Self {
-        let cause = error.get_ref().and_then(|inner| std::error::Error::source(inner));
-        let reason = cause.map_or_else(|| error.to_string(), ToString::to_string);
-        Self::Read { path: path.to_owned(), reason }
+        let message = error.to_string();
+        let cause = message.split_once(&format!("`{}`: ", path.display())).map(|(_, cause)| cause.to_owned());
+        Self::Read { path: path.to_owned(), reason: cause.unwrap_or(message) }
     }
 }
 
