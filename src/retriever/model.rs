@@ -187,6 +187,12 @@ impl Ret {
         &self.config
     }
 
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> &Device {
+        self.head.state.device()
+    }
+
     /// Text tower alone.
     pub fn text_features(&self, batch: &TextBatch) -> Result<TextFeatures> {
         tracing::trace!(rows = batch.input_ids.dim(0)?, "text tower");

@@ -13,6 +13,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::progress::{Progress, Unit};
 use crate::cli::stats::Table;
 use crate::cli::{interrupt, starter};
+use crate::retriever::backbone::TextBatch;
 use crate::retriever::config::{RetConfig, SHIPPED};
 use crate::retriever::device::DeviceChoice;
 use crate::retriever::model::{Batch, Ret, Side};
@@ -50,10 +51,8 @@ struct Row {
 pub(super) fn random_model(context: &Context, args: &BenchArgs, name: &str) -> anyhow::Result<Model> {
     let config = architecture(name)?;
     let tokens = args.text_tokens.map_or(32, usize::from).min(config.max_text_tokens);
-    let (device, seconds) = (
-        starter::config(context)?.retriever.device.parse::<DeviceChoice>().unwrap_or_default().open()?,
-        f64::from(args.seconds),
-    );
+    let device = starter::config(context)?.retriever.device.parse::<DeviceChoice>().unwrap_or_default().open()?;
+    let seconds = f64::from(args.seconds);
     let guard = interrupt::guard();
     let _progress = Progress::new(&context.screen, "encoding", Unit::Things(""));
     let model = random::model(&config, &device)?;
@@ -97,10 +96,22 @@ fn architecture(name: &str) -> anyhow::Result<RetConfig> {
 }
 
 fn row(model: &Ret, batch: &Batch, work: f64, peak: f64, seconds: f64) -> anyhow::Result<Row> {
-    let best = best_of_runs(seconds, || model.encode(Side::Document, batch).map(drop))?;
-    let text = batch.text.as_ref().map(|(text, _)| once(|| model.text_features(text).map(drop))).transpose()?;
-    let vision =
-        batch.vision.as_ref().map(|(pixels, _)| once(|| model.vision_features(pixels).map(drop))).transpose()?;
+    // A GPU is asked for its work and does it later.
+    let finished = || model.device().synchronize();
+    let best = best_of_runs(seconds, || -> anyhow::Result<()> {
+        model.encode(Side::Document, batch)?;
+        Ok(finished()?)
+    })?;
+    let text = |batch: &TextBatch| -> anyhow::Result<()> {
+        model.text_features(batch)?;
+        Ok(finished()?)
+    };
+    let vision = |pixels: &Tensor| -> anyhow::Result<()> {
+        model.vision_features(pixels)?;
+        Ok(finished()?)
+    };
+    let text = batch.text.as_ref().map(|(batch, _)| once(|| text(batch))).transpose()?;
+    let vision = batch.vision.as_ref().map(|(pixels, _)| once(|| vision(pixels))).transpose()?;
     let per_item = |seconds: f64| seconds * 1e3 / batch.len as f64;
     Ok(Row {
         given: match (&batch.text, &batch.vision) {
@@ -141,7 +152,7 @@ fn product_speed(device: &Device, seconds: f64) -> anyhow::Result<f64> {
     let (rows, inner, columns) = (2048, 1024, 1024);
     let left = Tensor::ones((rows, inner), candle_core::DType::F32, device)?;
     let right = Tensor::ones((columns, inner), candle_core::DType::F32, device)?.t()?;
-    let best = best_of_runs(seconds, || left.matmul(&right).map(drop))?;
+    let best = best_of_runs(seconds, || left.matmul(&right)?.device().synchronize())?;
     Ok(2.0 * (rows * inner * columns) as f64 / best / 1e9)
 }
 
