@@ -8,7 +8,6 @@ use super::failure::{Exit, Failure, SCHEMA_VERSION};
 use crate::config::{Config, starter_dir};
 use crate::kb;
 use crate::rag::engines;
-use crate::retriever::device::DeviceChoice;
 
 #[derive(Serialize)]
 struct Report {
@@ -78,8 +77,10 @@ fn report(config: &Config) -> anyhow::Result<Report> {
         checked("retriever", engines::retriever_files(config).map(|files| files.weights.display().to_string())),
         checked("models", engines::check_files(config, true).map(|()| config.models_dir().display().to_string())),
     ];
-    let device = config.retriever.device.parse::<DeviceChoice>().unwrap_or_default();
-    checks.push(checked("device", device.open().map(|device| format!("{:?}", device.location()).to_lowercase())));
+    checks.push(checked(
+        "device",
+        engines::device(config).open().map(|device| format!("{:?}", device.location()).to_lowercase()),
+    ));
     let base = kb::status(&config.kb_root(), &config.kb.name).map(|status| match status.manifest {
         Some(manifest) => format!("{}: {} articles", status.name, manifest.counts.articles),
         None => format!("{}: a build that has not finished", status.name),

@@ -14,6 +14,7 @@ use crate::generator::{Generator, GeneratorError, PromptError, Templates};
 use crate::kb::{self, Article, Document, Embedder, Hit, KbError, KnowledgeBase};
 use crate::models::{Models, ModelsError};
 use crate::retriever::config::RetConfig;
+use crate::retriever::device::DeviceChoice;
 use crate::retriever::{
     Embedding, Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
 };
@@ -122,6 +123,13 @@ pub fn retriever_files(config: &Config) -> Result<RetrieverFiles, EnginesError> 
     Ok(files)
 }
 
+/// Where the retriever is to compute.
+#[must_use]
+pub fn device(config: &Config) -> DeviceChoice {
+    // The configuration allows no other names.
+    config.retriever.device.parse().unwrap_or_default()
+}
+
 /// As [`retriever_files`], but the trained weights need not be there: for training them.
 ///
 /// # Errors
@@ -136,8 +144,7 @@ pub fn tower_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
         weights: config.model_file(&part.weights, "model.safetensors"),
         instruction: part.instruction.clone(),
         max_batch: part.batch_size,
-        // The configuration allows no other names.
-        device: part.device.parse().unwrap_or_default(),
+        device: device(config),
     })
 }
 

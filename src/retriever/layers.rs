@@ -5,9 +5,8 @@ use candle_core::{D, DType, Tensor};
 use super::error::Result;
 use super::kernels::Numbers;
 use super::kernels::attention::Attention;
-use super::kernels::block::BiasThenAct;
 use super::kernels::gelu::Gelu;
-use super::kernels::linear::{AddBias, Project, add_bias};
+use super::kernels::linear::{AddBias, BIAS_ALONE, BiasThenAct, Project, add_bias};
 use super::kernels::math;
 use super::kernels::mix::Mix;
 use super::kernels::norm::{Normalise, Standardise};
@@ -89,7 +88,7 @@ impl Linear {
         }
         let out = self.product(xs)?;
         if plain(&[&out, bias]) {
-            out.inplace_op2(bias, &AddBias(std::convert::identity))?;
+            out.inplace_op2(bias, &AddBias(BIAS_ALONE))?;
             return Ok(out);
         }
         out.broadcast_add(bias)
@@ -101,11 +100,7 @@ impl Linear {
             return act.forward(&self.forward(xs)?);
         };
         let out = self.product(xs)?;
-        match act {
-            Activation::Gelu => out.inplace_op2(bias, &AddBias(math::gelu))?,
-            Activation::QuickGelu => out.inplace_op2(bias, &AddBias(math::quick_gelu))?,
-            Activation::GeluPytorchTanh => out.inplace_op2(bias, &AddBias(math::gelu_tanh))?,
-        }
+        out.inplace_op2(bias, &AddBias(act.after_bias()))?;
         Ok(out)
     }
 
@@ -195,7 +190,7 @@ impl LayerNorm {
         Ok((Numbers::of(&self.weight)?, Numbers::of(&self.bias)?, self.eps))
     }
 
-    /// The part after it, `[..., dim]`; differentiable.
+    /// What follows [`LayerNorm::standardise`], `[..., dim]` to the same shape; differentiable.
     pub fn scale_and_shift(&self, xs: &Tensor) -> candle_core::Result<Tensor> {
         if single(&[xs, &self.weight, &self.bias]) {
             return xs.contiguous()?.apply_op3(&self.weight, &self.bias, ScaleShift);

@@ -13,9 +13,9 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::progress::{Progress, Unit};
 use crate::cli::stats::Table;
 use crate::cli::{interrupt, starter};
+use crate::rag::engines;
 use crate::retriever::backbone::TextBatch;
 use crate::retriever::config::{RetConfig, SHIPPED};
-use crate::retriever::device::DeviceChoice;
 use crate::retriever::model::{Batch, Ret, Side};
 use crate::retriever::random;
 
@@ -51,7 +51,7 @@ struct Row {
 pub(super) fn random_model(context: &Context, args: &BenchArgs, name: &str) -> anyhow::Result<Model> {
     let config = architecture(name)?;
     let tokens = args.text_tokens.map_or(32, usize::from).min(config.max_text_tokens);
-    let device = starter::config(context)?.retriever.device.parse::<DeviceChoice>().unwrap_or_default().open()?;
+    let device = engines::device(&starter::config(context)?).open()?;
     let seconds = f64::from(args.seconds);
     let guard = interrupt::guard();
     let _progress = Progress::new(&context.screen, "encoding", Unit::Things(""));

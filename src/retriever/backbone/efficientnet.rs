@@ -12,7 +12,7 @@ use super::{LayerFeatures, Wanted};
 use crate::retriever::error::Result;
 use crate::retriever::fields::{self, Fields};
 use crate::retriever::kernels::depthwise::{Depthwise, same_padding};
-use crate::retriever::kernels::linear::AddBias;
+use crate::retriever::kernels::linear::{AddBias, BIAS_ALONE, BiasThenAct, add_bias};
 use crate::retriever::layers::plain;
 use crate::retriever::weights::Weights;
 
@@ -134,11 +134,8 @@ impl Folded {
             let out = out.broadcast_add(&self.bias)?;
             return Ok(if relu6 { out.clamp(0f32, 6f32)? } else { out });
         }
-        if relu6 {
-            out.inplace_op2(&self.bias, &AddBias(|x: f32| x.clamp(0.0, 6.0)))?;
-        } else {
-            out.inplace_op2(&self.bias, &AddBias(std::convert::identity))?;
-        }
+        let cut: BiasThenAct = |xs, bias| add_bias(xs, bias, |x| x.clamp(0.0, 6.0));
+        out.inplace_op2(&self.bias, &AddBias(if relu6 { cut } else { BIAS_ALONE }))?;
         Ok(out)
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::attention::{Bias, Heads, Tokens};
-use super::linear::add_bias;
+use super::linear::{BIAS_ALONE, BiasThenAct};
 use super::norm::normalise;
 use super::pieces;
 use super::product::{Matrix, Write, product};
@@ -51,7 +51,7 @@ impl Projection<'_> {
 
     fn add_bias(&self, out: &mut [f32]) {
         if let Some(bias) = self.bias {
-            add_bias(out, bias, std::convert::identity);
+            BIAS_ALONE(out, bias);
         }
     }
 }
@@ -72,9 +72,6 @@ impl Norm<'_> {
         normalise(xs, self.scale, self.shift, self.eps);
     }
 }
-
-/// Adds a bias to rows as long as it is, and acts on every number.
-pub type BiasThenAct = fn(&mut [f32], &[f32]);
 
 /// A block: with norms before attention and feed-forward part (`y = x + out(attention(norm1 x))`, then
 /// `y + fc2 act(fc1 norm2 y)`), or with `norm_after` after them (`y = norm1(x + out(attention x))`, then

@@ -20,10 +20,16 @@ pub fn add_bias(xs: &mut [f32], bias: &[f32], f: impl Fn(f32) -> f32) {
     );
 }
 
-/// `x = f(x + bias)`: `[..., D]` and `[D]`; `f` is one of [`super::math`].
-pub struct AddBias<F>(pub F);
+/// Adds a bias to rows as long as it is, and acts on every number: [`add_bias`] with its function.
+pub type BiasThenAct = fn(&mut [f32], &[f32]);
 
-impl<F: Fn(f32) -> f32 + Send + Sync> InplaceOp2 for AddBias<F> {
+/// Adds a bias and does no more.
+pub const BIAS_ALONE: BiasThenAct = |xs, bias| add_bias(xs, bias, std::convert::identity);
+
+/// A [`BiasThenAct`] over `[..., D]` in place; the bias is `[D]`.
+pub struct AddBias(pub BiasThenAct);
+
+impl InplaceOp2 for AddBias {
     fn name(&self) -> &'static str {
         "add-bias"
     }
@@ -32,7 +38,7 @@ impl<F: Fn(f32) -> f32 + Send + Sync> InplaceOp2 for AddBias<F> {
         let bias = contiguous(s2, l2, self.name())?;
         let xs = contiguous_mut(s1, l1, self.name())?;
         xs.par_chunks_mut(rows_of(bias.len())).for_each(|xs| {
-            add_bias(xs, bias, &self.0);
+            (self.0)(xs, bias);
         });
         Ok(())
     }

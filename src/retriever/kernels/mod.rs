@@ -1,7 +1,7 @@
 //! Kernels for the CPU where composed tensor operations cost several passes over memory, each on one core.
 //!
-//! They serve what is computed in f32; those that training needs most have a gradient, too. Composed operations remain for the rest and for other devices. [`crate::retriever::layers`] chooses, and tests
-//! hold the two ways against each other.
+//! They serve what is computed in f32; those that training needs most have a gradient, too. Composed operations remain for
+//! the rest and for other devices. [`crate::retriever::layers`] chooses, and tests hold the two ways against each other.
 //!
 //! | file | what |
 //! | --- | --- |
