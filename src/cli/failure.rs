@@ -137,10 +137,6 @@ fn of_engines(error: &EnginesError) -> Failure {
         }
         EnginesError::MissingFile { .. } => Failure::new(Exit::Unreachable, "file_missing", error)
             .hint("run from the source tree, set CICERONE_STARTER_DIR to its data/starter, or set the key"),
-        EnginesError::ManyVectors { .. } => Failure::new(Exit::Usage, "many_vectors", error).hint(
-            "set retriever.config to a retriever of one state token, or measure this one with cicerone eval retrieval, \
-             which keeps every vector in memory",
-        ),
         EnginesError::Models(inner) => super::models::of(inner),
         EnginesError::Retriever(inner) => of_retriever(inner),
         EnginesError::Kb(inner) => of_kb(inner),

@@ -12,6 +12,7 @@ use super::progress::{Progress, Unit, bytes};
 use super::screen::Screen;
 use crate::config::Config;
 use crate::kb::build::Stage;
+use crate::kb::store::StoreConfig;
 use crate::kb::{self, BuildEvent, BuildOptions, Hit, KnowledgeBase, Manifest, Outcome, Recipe, Report, Status};
 use crate::rag::engines::{self, DocumentEmbedder};
 use crate::retriever::{Item, Retriever};
@@ -37,7 +38,6 @@ fn build(context: &Context, args: &KbBuildArgs) -> anyhow::Result<Exit> {
     options.max_malformed = args.max_malformed.or(options.max_malformed);
     // The source is opened first: a wrong name should not cost the loading of models.
     let mut source = kb::source::open(&args.source).map_err(kb::KbError::from)?;
-    engines::kb_retriever_files(&config)?;
     let retriever = start_retriever(&context.screen, &config)?;
     let report = build_with(&context.screen, &config, &options, source.as_mut(), &retriever)?;
     if args.json {
@@ -60,22 +60,32 @@ fn build(context: &Context, args: &KbBuildArgs) -> anyhow::Result<Exit> {
 /// # Errors
 /// A key of `[kb.build]` that the builder does not take.
 pub fn options(config: &Config, name: &str) -> anyhow::Result<BuildOptions> {
-    let embed_text = config
-        .kb
-        .build
-        .embed_text
-        .parse()
-        .map_err(|e: String| Failure::new(Exit::Usage, "config", format!("kb.build.embed_text: {e}")))?;
+    fn parsed<T: std::str::FromStr<Err = String>>(key: &str, text: &str) -> Result<T, Failure> {
+        text.parse().map_err(|e| Failure::new(Exit::Usage, "config", format!("kb.build.{key}: {e}")))
+    }
+    let build = &config.kb.build;
     let recipe = Recipe {
-        embed_text,
-        embed_image: config.kb.build.embed_image,
-        batch: config.kb.build.batch,
-        ..Recipe::default()
+        unit: parsed("unit", &build.unit)?,
+        embed_text: parsed("embed_text", &build.embed_text)?,
+        embed_image: build.embed_image,
+        text_chars: build.text_chars,
+        drop_sections: build.drop_sections().map(str::to_owned).collect(),
+        batch: build.batch,
+    };
+    // The shape of its vectors comes from the retriever.
+    let store = StoreConfig {
+        words: build.words,
+        quantization: parsed("quantization", &build.quantization)?,
+        hnsw_m: build.hnsw_m,
+        hnsw_ef_construct: build.hnsw_ef_construct,
+        on_disk: build.on_disk,
+        ..StoreConfig::new(0, 0)
     };
     Ok(BuildOptions {
         recipe,
-        max_malformed: config.kb.build.max_malformed(),
-        keep: config.kb.build.keep,
+        store,
+        max_malformed: build.max_malformed(),
+        keep: build.keep,
         ..BuildOptions::new(&config.kb_root(), name)
     })
 }
@@ -102,14 +112,14 @@ pub fn build_with(
 ) -> anyhow::Result<Report> {
     let embedder = DocumentEmbedder::new(retriever.clone(), picture_limits(config));
     let guard = interrupt::guard();
-    let mut progress = Progress::new(screen, "embedding", Unit::Things("lines"));
+    let mut progress = Progress::new(screen, "embedding", Unit::Bytes);
     let report = kb::build(options, source, &embedder, guard.flag(), &mut |event| match event {
         BuildEvent::Note(text) => progress.note(&text),
         BuildEvent::Progress { stage, done, total } => {
             match stage {
-                Stage::Embed => progress.rename("embedding", Unit::Things("lines")),
+                Stage::Embed => progress.rename("embedding", Unit::Bytes),
                 Stage::Index => progress.rename("indexing", Unit::Things("")),
-                Stage::Verify => progress.rename("reading back", Unit::Things("articles")),
+                Stage::Verify => progress.rename("reading back", Unit::Things("points")),
                 Stage::Hash => progress.rename("hashing", Unit::Bytes),
             }
             progress.set(done, total);
@@ -138,8 +148,12 @@ fn describe(screen: &Screen, manifest: &Manifest) -> anyhow::Result<()> {
     if counts.quarantined > 0 {
         screen.line(format_args!("  refused    {} (see {})", counts.quarantined, kb::build::QUARANTINE))?;
     }
-    screen.line(format_args!("  source     {}:{}", manifest.source.name, manifest.source.path.display()))?;
-    screen.line(format_args!("  retriever  {} ({} numbers a vector)", manifest.fingerprint, manifest.dim))?;
+    for source in &manifest.sources {
+        screen.line(format_args!("  source     {}", source.spec()))?;
+    }
+    let StoreConfig { dim, vectors, .. } = manifest.store;
+    let shape = if vectors == 1 { format!("{dim} numbers") } else { format!("{vectors} vectors of {dim} numbers") };
+    screen.line(format_args!("  retriever  {} ({shape})", manifest.fingerprint))?;
     screen.line(format_args!("  content    {}", manifest.content_hash))
 }
 
@@ -159,7 +173,7 @@ fn status(context: &Context, args: &KbStatusArgs) -> anyhow::Result<Exit> {
         }
         if let Some(going) = &status.in_progress {
             context.screen.line(format_args!(
-                "  unfinished {} lines done, {} articles stored; `kb build` goes on from there",
+                "  unfinished {} records read, {} articles stored; `kb build` goes on from there",
                 going.done, going.articles
             ))?;
         }
@@ -236,12 +250,10 @@ fn search(context: &Context, args: &KbSearchArgs) -> anyhow::Result<Exit> {
     let image = args.image.as_deref().map(|path| open_picture(&config, path)).transpose()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
     kb::status(&config.kb_root(), name)?;
-    engines::kb_retriever_files(&config)?;
     let retriever = start_retriever(&context.screen, &config)?;
     let base = KnowledgeBase::open(&config.kb_root(), name, Some(retriever.fingerprint()))?;
     let embedding = retriever.encode_query(Item { text: text.map(str::to_owned), image })?;
-    let vector = engines::single(embedding).map_err(kb::KbError::Query)?;
-    let hits = base.search(&vector, args.top_k.map_or(config.kb.top_k, usize::from))?;
+    let hits = base.search(&embedding.into_values(), text, args.top_k.map_or(config.kb.top_k, usize::from))?;
     if args.json {
         let hits = hits.iter().enumerate().map(|(i, hit)| HitOutput {
             rank: i + 1,

@@ -42,7 +42,6 @@ pub fn fetch(context: &Context, config: &Config) -> anyhow::Result<()> {
 pub fn prepare(context: &Context, config: &Config, generate: bool) -> anyhow::Result<Retriever> {
     fetch(context, config)?;
     engines::check_files(config, generate && cfg!(feature = "mistral"))?;
-    engines::kb_retriever_files(config)?;
     let retriever = kb_command::start_retriever(&context.screen, config)?;
     if context.global.config.is_none() {
         let file = starter_dir()?.join("kb.jsonl");

@@ -77,11 +77,27 @@ pub struct Kb {
 pub struct Build {
     /// Articles embedded at once.
     pub batch: usize,
-    /// Text side of an article: `title`, `title+summary` or `none`.
+    /// What gets an embedding: `article`, `picture` or `section`.
+    pub unit: String,
+    /// Its text side: `title`, `title+summary`, `none` or a template.
     pub embed_text: String,
-    /// Whether the lead picture is embedded.
+    /// Where a section's text is cut for its embedding, characters.
+    pub text_chars: usize,
+    /// Whether pictures are embedded.
     pub embed_image: bool,
-    /// Most malformed articles before the build stops; -1 as written for 1 % of the lines. See
+    /// Headings of sections whose text is left out, as written. See [`Build::drop_sections`].
+    pub drop_sections: String,
+    /// Whether words are indexed too.
+    pub words: bool,
+    /// Shortened vectors: `none`, `int8` or `binary`.
+    pub quantization: String,
+    /// Links of a point in the search graph.
+    pub hnsw_m: usize,
+    /// Candidates looked at for them.
+    pub hnsw_ef_construct: usize,
+    /// Whether vectors stay on disk.
+    pub on_disk: bool,
+    /// Most malformed articles before the build stops; -1 as written for 1 % of them. See
     /// [`Build::max_malformed`].
     pub max_malformed: i64,
     /// Finished builds that are kept, the one in use included.
@@ -160,7 +176,21 @@ impl Default for Kb {
 
 impl Default for Build {
     fn default() -> Self {
-        Self { batch: 32, embed_text: "title".into(), embed_image: true, max_malformed: -1, keep: 1 }
+        Self {
+            batch: 32,
+            unit: "article".into(),
+            embed_text: "title".into(),
+            text_chars: 500,
+            embed_image: true,
+            drop_sections: String::new(),
+            words: false,
+            quantization: "none".into(),
+            hnsw_m: 16,
+            hnsw_ef_construct: 100,
+            on_disk: false,
+            max_malformed: -1,
+            keep: 1,
+        }
     }
 }
 
@@ -229,7 +259,12 @@ impl Config {
 }
 
 impl Build {
-    /// Most malformed articles before a build stops; `None` for the builder's own share of the lines.
+    /// Headings of sections whose text is left out.
+    pub fn drop_sections(&self) -> impl Iterator<Item = &str> {
+        self.drop_sections.split(',').map(str::trim).filter(|heading| !heading.is_empty())
+    }
+
+    /// Most malformed articles before a build stops; `None` for the builder's own share of them.
     #[must_use]
     pub fn max_malformed(&self) -> Option<u64> {
         u64::try_from(self.max_malformed).ok()

@@ -13,6 +13,7 @@ pub mod hash;
 pub mod jsonl;
 pub mod lock;
 pub mod paths;
+pub mod pictures;
 
 use std::path::PathBuf;
 

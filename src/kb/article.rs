@@ -1,9 +1,9 @@
-//! What a knowledge base holds: articles, each with its sections.
+//! What a knowledge base holds: articles, each with its sections and pictures.
 
 use serde::{Deserialize, Serialize};
 
 /// One entity's article, in the shape that every reader of a source yields.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Article {
     /// Identity within its knowledge base: the article's URL.
     pub url: String,
@@ -11,9 +11,9 @@ pub struct Article {
     pub title: String,
     /// Sections in the source's order; `evidence_section_id` of Encyclopedic-VQA is an index into this.
     pub sections: Vec<Section>,
-    /// Lead picture, relative to the source's picture directory; `None` for an article without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
+    /// Pictures in the source's order, the lead picture first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pictures: Vec<PictureRef>,
 }
 
 /// One section of an article.
@@ -21,6 +21,27 @@ pub struct Article {
 pub struct Section {
     /// Heading.
     pub title: String,
-    /// Body, plain text.
+    /// Body, plain text; empty for a section that was dropped from a knowledge base but keeps its place.
     pub text: String,
+}
+
+/// A picture of an article.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PictureRef {
+    /// As a source names it, a path, a URL or an id; in a knowledge base, a path below its directory of pictures.
+    pub name: String,
+    /// Caption; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub caption: String,
+    /// Index of the section that it stands in.
+    #[serde(default)]
+    pub section: usize,
+}
+
+impl Article {
+    /// Name of the lead picture.
+    #[must_use]
+    pub fn lead_picture(&self) -> Option<&str> {
+        self.pictures.first().map(|picture| picture.name.as_str())
+    }
 }

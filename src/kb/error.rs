@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::source::SourceError;
+use super::source::{RecordUnit, SourceError};
 use super::store::StoreError;
 use crate::io::IoError;
 
@@ -19,7 +19,7 @@ pub enum KbError {
     },
     /// Nothing of that name.
     #[error(
-        "no knowledge base {name:?} in {root} ({there}); build it: cicerone kb build --name {name} --source evqa:FILE",
+        "no knowledge base {name:?} in {root} ({there}); build it: cicerone kb build --name {name} --source KIND:PATH",
         root = .root.display(), there = listed(.existing)
     )]
     NotFound {
@@ -57,14 +57,12 @@ pub enum KbError {
         mend: String,
     },
     /// Stopped by the caller. What was done is kept.
-    #[error("interrupted at {done} of {total} lines; the same command goes on from there")]
+    #[error("interrupted with {articles} articles stored; the same command goes on from there")]
     Interrupted {
-        /// Lines done.
-        done: u64,
-        /// Lines of the source.
-        total: u64,
+        /// Articles stored.
+        articles: u64,
     },
-    /// Too many lines of the source were refused.
+    /// Too many articles of the source were refused.
     #[error(
         "{found} articles of {source_path} were refused, more than the limit of {limit}; see {quarantine}, mend the source or raise the limit (a raised limit goes on where this stopped)",
         source_path = .source_path.display(), quarantine = .quarantine.display()
@@ -90,23 +88,30 @@ pub enum KbError {
         quarantine: PathBuf,
     },
     /// The retriever failed.
-    #[error("embedding lines {from} to {to}: {reason}; the same command goes on from the last checkpoint")]
+    #[error("embedding {unit} {from} to {to}: {reason}; the same command goes on from the last checkpoint")]
     Embed {
-        /// First line of the batch.
+        /// What is counted.
+        unit: RecordUnit,
+        /// First record of the batch.
         from: u64,
-        /// Last line of the batch.
+        /// Last record of the batch.
         to: u64,
         /// Its reason.
         reason: String,
     },
     /// The engine does not hold what was given to it.
-    #[error("the engine holds {found} articles after {expected} were stored; build again with --fresh")]
+    #[error("the engine holds {found} {what} after {expected} were stored; build again with --fresh")]
     Count {
-        /// Points counted.
+        /// What was counted.
+        what: &'static str,
+        /// Counted.
         found: u64,
-        /// Points stored.
+        /// Stored.
         expected: u64,
     },
+    /// A thread of the build ended without a word.
+    #[error("a thread of the build broke off; the same command goes on from the last checkpoint")]
+    Thread,
     /// Not a query for this knowledge base.
     #[error("query embedding: {0}")]
     Query(String),
@@ -154,6 +159,7 @@ impl KbError {
             Self::Empty { .. } => "kb_empty",
             Self::Embed { .. } => "kb_embed",
             Self::Count { .. } => "kb_count",
+            Self::Thread => "kb_thread",
             Self::Query(_) => "kb_query",
             Self::Source(_) => "kb_source",
             Self::Store(_) => "kb_engine",

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::KbError;
 use super::recipe::Recipe;
 use super::source::Identity;
-use super::store::Engine;
+use super::store::{Engine, StoreConfig};
 use crate::io;
 
 /// File name in the directory of a build.
 pub const MANIFEST: &str = "kb.json";
 
 /// Format that is written, and the newest that is read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Largest file whose content is compared at each opening, bytes.
 const SMALL: u64 = 4 << 20;
@@ -26,18 +26,21 @@ pub struct Manifest {
     pub format: u32,
     /// Name it was built under.
     pub name: String,
-    /// What it was built from.
-    pub source: Identity,
+    /// What it was built from, and then what was added to it.
+    pub sources: Vec<Identity>,
+    /// [`Manifest::content_hash`] of the build that it was made from by adding or removing articles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// Directory that the articles' pictures are relative to.
     pub picture_root: PathBuf,
     /// The retriever that made its vectors.
     pub fingerprint: String,
-    /// Length of a vector.
-    pub dim: usize,
-    /// Always `dot`, over unit vectors.
+    /// Always `dot`, over unit vectors; of several vectors, MaxSim over it.
     pub distance: String,
     /// What holds it.
     pub engine: Engine,
+    /// How.
+    pub store: StoreConfig,
     /// What was embedded.
     pub recipe: Recipe,
     /// What is in it.
@@ -55,17 +58,23 @@ pub struct Manifest {
 /// What went into a knowledge base.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Articles, one point each.
+    /// Articles.
     pub articles: u64,
     /// Sections of all articles.
     pub sections: u64,
-    /// Pictures embedded.
+    /// Points in the store: one an article, and one for each of its parts that has an embedding of its own.
+    pub points: u64,
+    /// Embeddings: one an article, or one for each part.
+    pub embeddings: u64,
+    /// Embeddings with a picture side.
     pub pictures: u64,
-    /// Pictures that are named but not there; their articles are embedded by text alone.
+    /// Pictures that articles name and that are not there.
     pub pictures_missing: u64,
-    /// Pictures that are there but cannot be read; their articles are embedded by text alone.
+    /// Pictures that are there but cannot be read; what they belong to is embedded by text alone.
     pub pictures_unreadable: u64,
-    /// Articles refused: their lines and reasons stand in `quarantine.jsonl`.
+    /// Articles of which no picture is there.
+    pub articles_without_picture: u64,
+    /// Articles refused: their places and reasons stand in `quarantine.jsonl`.
     pub quarantined: u64,
 }
 
@@ -118,8 +127,8 @@ impl Manifest {
     /// The command that builds it again.
     #[must_use]
     pub fn mend(&self) -> String {
-        let Identity { name: kind, path, .. } = &self.source;
-        format!("cicerone kb build --name {} --source {kind}:{} --fresh", self.name, path.display())
+        let source = self.sources.first().map_or_else(|| "KIND:PATH".to_owned(), |s| s.spec());
+        format!("cicerone kb build --name {} --source {source} --fresh", self.name)
     }
 
     /// What can be seen in milliseconds: that every file is there with its size, and the content of those up to
@@ -208,17 +217,25 @@ pub fn list_files(dir: &Path, below: &str, mut seen: impl FnMut(u64)) -> Result<
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::kb::source::RecordUnit;
 
     fn manifest(dir: &Path) -> Manifest {
         Manifest {
             format: FORMAT,
             name: "ruins".into(),
-            source: Identity { name: "evqa".into(), path: "kb.jsonl".into(), hash: "00".into(), lines: 1 },
+            sources: vec![Identity {
+                name: "evqa".into(),
+                path: "kb.jsonl".into(),
+                hash: "00".into(),
+                bytes: 1,
+                unit: RecordUnit::Line,
+            }],
+            base: None,
             picture_root: ".".into(),
             fingerprint: "f".into(),
-            dim: 2,
             distance: "dot".into(),
             engine: Engine::Edge,
+            store: StoreConfig::new(2, 1),
             recipe: Recipe::default(),
             counts: Counts::default(),
             content_hash: "c".into(),
@@ -255,9 +272,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         assert_eq!(Manifest::read(dir).unwrap(), None);
-        fs_err::write(dir.join(MANIFEST), "{\"format\": 2}").unwrap();
-        assert!(Manifest::read(dir).unwrap_err().contains("format 2, this program reads 1"));
-        fs_err::write(dir.join(MANIFEST), "{\"format\": 1, \"na").unwrap();
+        fs_err::write(dir.join(MANIFEST), "{\"format\": 3}").unwrap();
+        assert!(Manifest::read(dir).unwrap_err().contains("format 3, this program reads 2"));
+        fs_err::write(dir.join(MANIFEST), "{\"format\": 2, \"na").unwrap();
         assert!(Manifest::read(dir).unwrap_err().contains("expected a manifest"));
     }
 }

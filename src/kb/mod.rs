@@ -26,13 +26,13 @@ pub mod store;
 
 use std::path::PathBuf;
 
-pub use article::{Article, Section};
+pub use article::{Article, PictureRef, Section};
 pub use build::{BuildEvent, BuildOptions, Outcome, Report, Stage, build};
 pub use error::KbError;
 pub use manifest::{Counts, Manifest};
 pub use open::KnowledgeBase;
 pub use place::{InProgress, Status, list, status};
-pub use recipe::{EmbedText, Recipe};
+pub use recipe::{EmbedUnit, Recipe, Template};
 pub use source::{Malformed, Position, Source};
 
 /// What a knowledge base needs of a retriever, and all that it knows of one.
@@ -42,19 +42,23 @@ pub use source::{Malformed, Position, Source};
 pub trait Embedder: Send + Sync {
     /// Identity of everything that decides an embedding (hex).
     fn fingerprint(&self) -> &str;
-    /// Length of an embedding.
+    /// Length of a vector.
     fn dim(&self) -> usize;
-    /// Embeds a batch; the outcome of each document stands at its place.
+    /// Vectors of an embedding.
+    fn vectors(&self) -> usize;
+    /// Embeds a batch, `[vectors, dim]` row by row; the outcome of each document stands at its place.
     ///
     /// # Errors
     /// The outer error is the engine's; an inner one concerns that document alone (an unreadable picture).
     fn embed(&self, batch: Vec<Document>) -> Result<Vec<Result<Vec<f32>, String>>, String>;
 }
 
-/// What of an article is embedded.
+/// What is embedded at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Text side, already put together (title and summary).
+    /// Which one it is: the article's URL, and for the n-th of an article's parts `#n` behind it.
+    pub key: String,
+    /// Text side, already put together.
     pub text: Option<String>,
     /// Picture side: a file to decode.
     pub image: Option<PathBuf>,
@@ -65,6 +69,18 @@ pub struct Document {
 pub struct Hit {
     /// The article, from the payload.
     pub article: Article,
-    /// Dot product of unit vectors, in [-1, 1].
+    /// Mean over the query's vectors of the largest dot product with one of the article's, in [-1, 1]; for one vector
+    /// each their dot product. With a query's words, what reciprocal rank fusion made of both rankings, in [0, 1].
     pub score: f32,
+    /// Which part of the article was found, where parts are embedded.
+    pub part: Option<Found>,
+}
+
+/// A part of an article that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Index of the section.
+    pub section: usize,
+    /// Index of the picture, if it is one.
+    pub picture: Option<usize>,
 }

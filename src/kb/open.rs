@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::place::Place;
-use super::store::{Store, StoreError, bad_vector, point_id};
-use super::{Article, Hit, KbError, Manifest};
+use super::store::{Payload, Query, Store, StoreError, bad_vectors, point_id};
+use super::{Article, EmbedUnit, Found, Hit, KbError, Manifest};
 use crate::io::DirLock;
+
+/// Parts that are looked for at first, for each article that is wanted.
+const PARTS_PER_ARTICLE: usize = 4;
 
 /// A knowledge base that this process has open, alone.
 pub struct KnowledgeBase {
@@ -67,8 +70,8 @@ impl KnowledgeBase {
             StoreError::NoEngine => e.into(),
             e => damaged(e.to_string()),
         })?;
-        if count != manifest.counts.articles {
-            return Err(damaged(format!("it holds {count} articles, expected {}", manifest.counts.articles)));
+        if count != manifest.counts.points {
+            return Err(damaged(format!("it holds {count} points, expected {}", manifest.counts.points)));
         }
         Ok(Self { store, manifest, dir, _lock: lock })
     }
@@ -89,20 +92,60 @@ impl KnowledgeBase {
         Self::open_build(&place, number, None)
     }
 
-    /// The `k` articles nearest to `vector` (`[dim]`, of length 1), best first; ties by URL.
+    /// The `k` articles nearest to an embedding (`[vectors, dim]`, each of length 1), best first; ties by URL. `words`
+    /// count too where they are indexed.
     ///
     /// # Errors
-    /// [`KbError::Query`] for another length, a NaN or a zero vector; [`KbError::Store`].
-    pub fn search(&self, vector: &[f32], k: usize) -> Result<Vec<Hit>, KbError> {
-        if let Some(reason) = bad_vector(vector, self.manifest.dim) {
+    /// [`KbError::Query`] for another shape, a NaN or a zero vector; [`KbError::Store`].
+    pub fn search(&self, vectors: &[f32], words: Option<&str>, k: usize) -> Result<Vec<Hit>, KbError> {
+        let config = &self.manifest.store;
+        if let Some(reason) = bad_vectors(vectors, config) {
             return Err(KbError::Query(reason));
         }
         if k == 0 {
             return Ok(Vec::new());
         }
-        let found = self.store.search(vector, k)?;
-        let mut hits: Vec<Hit> =
-            found.into_iter().map(|(record, score)| Hit { article: record.into_article(), score }).collect();
+        let words = words.filter(|words| config.words && !words.trim().is_empty());
+        // Several parts of one article may be near: enough of them that `k` articles are.
+        let in_parts = self.manifest.recipe.unit != EmbedUnit::Article;
+        let mut limit = if in_parts { k.saturating_mul(PARTS_PER_ARTICLE) } else { k };
+        loop {
+            let found = self.store.search(&Query { vectors, words, limit, exact: false })?;
+            let all = (found.len() as u64) < (limit as u64).min(self.manifest.counts.embeddings);
+            let hits = self.hits(found, words.is_some())?;
+            if hits.len() >= k || !in_parts || all || limit as u64 >= self.manifest.counts.embeddings {
+                return Ok(hits.into_iter().take(k).collect());
+            }
+            limit = limit.saturating_mul(4);
+        }
+    }
+
+    /// Articles of what was found, each with its best part, best first.
+    fn hits(&self, found: Vec<(Payload, f32)>, fused: bool) -> Result<Vec<Hit>, KbError> {
+        // A sum over the query's vectors becomes their mean.
+        let scale = if fused { 1.0 } else { 1.0 / self.manifest.store.vectors as f32 };
+        let mut hits = Vec::new();
+        let mut parts: Vec<(String, f32, Found)> = Vec::new();
+        for (payload, score) in found {
+            match payload {
+                Payload::Article(record) => {
+                    hits.push(Hit { article: record.into_article(), score: score * scale, part: None });
+                }
+                Payload::Part(part) if parts.iter().all(|(url, ..)| *url != part.part_of) => {
+                    let found = Found { section: part.section, picture: part.picture };
+                    parts.push((part.part_of, score * scale, found));
+                }
+                Payload::Part(_) => {}
+            }
+        }
+        let ids: Vec<_> = parts.iter().map(|(url, ..)| point_id(url)).collect();
+        for ((url, score, part), article) in parts.into_iter().zip(self.store.get(&ids)?) {
+            let Some(Payload::Article(record)) = article else {
+                let reason = format!("a part of {url}, but not the article");
+                return Err(StoreError::BadPayload { id: point_id(&url).to_string(), reason }.into());
+            };
+            hits.push(Hit { article: record.into_article(), score, part: Some(part) });
+        }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.article.url.cmp(&b.article.url)));
         Ok(hits)
     }
@@ -119,13 +162,16 @@ impl KnowledgeBase {
             ids.push(point_id(&format!("http://{rest}")));
         }
         let found = self.store.get(&ids)?;
-        Ok(found.into_iter().flatten().next().map(super::store::Record::into_article))
+        Ok(found.into_iter().flatten().find_map(|payload| match payload {
+            Payload::Article(record) => Some(record.into_article()),
+            Payload::Part(_) => None,
+        }))
     }
 
     /// File of an article's lead picture; `None` for an article without one, or with a name that leads elsewhere.
     #[must_use]
     pub fn picture(&self, article: &Article) -> Option<PathBuf> {
-        crate::io::safe_join(&self.manifest.picture_root, article.image.as_deref()?).ok()
+        crate::io::safe_join(&self.manifest.picture_root, article.lead_picture()?).ok()
     }
 
     /// What it is made of.
@@ -142,7 +188,7 @@ impl KnowledgeBase {
 }
 
 fn open_counted(manifest: &Manifest, dir: &Path) -> Result<(Box<dyn Store>, u64), StoreError> {
-    let store = manifest.engine.open(&dir.join(super::build::INDEX), manifest.dim)?;
+    let store = manifest.engine.open(&dir.join(super::build::INDEX), &manifest.store)?;
     let count = store.count()?;
     Ok((store, count))
 }

@@ -115,7 +115,7 @@ impl Place {
     #[must_use]
     pub fn damaged(&self, dir: &Path, reason: String, manifest: Option<&Manifest>) -> KbError {
         let mend = manifest.map_or_else(
-            || format!("cicerone kb build --name {} --source evqa:FILE --fresh", self.name),
+            || format!("cicerone kb build --name {} --source KIND:PATH --fresh", self.name),
             Manifest::mend,
         );
         KbError::Damaged { name: self.name.clone(), dir: dir.to_owned(), reason, mend }
@@ -156,7 +156,7 @@ pub struct Status {
 pub struct InProgress {
     /// Its directory.
     pub dir: PathBuf,
-    /// Lines done at its last checkpoint.
+    /// Records of the source done at its last checkpoint.
     pub done: u64,
     /// Articles stored by then.
     pub articles: u64,
@@ -229,7 +229,7 @@ fn status_of(place: &Place) -> Result<Status, KbError> {
         if !dir.join(super::manifest::MANIFEST).exists()
             && let Some(checkpoint) = Checkpoint::read(&dir)
         {
-            let (done, articles) = (checkpoint.position.line, checkpoint.counts.articles);
+            let (done, articles) = (checkpoint.position.record, checkpoint.counts.articles);
             status.in_progress = Some(InProgress { dir, done, articles });
         }
     }

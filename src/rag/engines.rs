@@ -13,7 +13,6 @@ use crate::config::{Config, ModelRef};
 use crate::generator::{Generator, GeneratorError, PromptError, Templates};
 use crate::kb::{self, Article, Document, Embedder, Hit, KbError, KnowledgeBase};
 use crate::models::{Models, ModelsError};
-use crate::retriever::config::RetConfig;
 use crate::retriever::device::DeviceChoice;
 use crate::retriever::{
     Embedding, Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
@@ -39,17 +38,6 @@ pub enum EnginesError {
         key: &'static str,
         /// The file.
         path: PathBuf,
-    },
-    /// A retriever of several vectors, where a knowledge base is to hold or find them.
-    #[error(
-        "the retriever of {config} gives {count} vectors for each item (`state_tokens`), and a knowledge base holds one",
-        config = .config.display()
-    )]
-    ManyVectors {
-        /// The retriever's description.
-        config: PathBuf,
-        /// Vectors of each item.
-        count: usize,
     },
     /// Model files that are there but not whole, or the catalogue of models.
     #[error(transparent)]
@@ -148,16 +136,6 @@ pub fn tower_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
     })
 }
 
-/// As [`retriever_files`], of a retriever that a knowledge base can be built and searched with: one vector an item.
-///
-/// # Errors
-/// As [`retriever_files`]; an unusable description; [`EnginesError::ManyVectors`].
-pub fn kb_retriever_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
-    let files = retriever_files(config)?;
-    let count = RetConfig::load(&files.config)?.state_tokens;
-    if count == 1 { Ok(files) } else { Err(EnginesError::ManyVectors { config: files.config, count }) }
-}
-
 /// Sees that every file is there that [`open`] will load.
 ///
 /// # Errors
@@ -241,7 +219,6 @@ pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Resu
     if status.manifest.is_none() && status.damage.is_none() {
         return Err(kb::place::Place::new(&config.kb_root(), &config.kb.name)?.not_found().into());
     }
-    kb_retriever_files(config)?;
     let retriever = start_retriever(config)?;
     open(config, retriever, generate, runtime)
 }
@@ -315,24 +292,16 @@ impl QueryEncoder for Queries {
             };
             PartError::new(kind, e)
         })?;
-        single(embedding).map_err(|reason| PartError::new(PartErrorKind::Mismatch, std::io::Error::other(reason)))
+        Ok(embedding.into_values())
     }
-}
-
-/// The vector that a knowledge base holds or is searched by; [`kb_retriever_files`] has seen before that there is one.
-///
-/// # Errors
-/// How many there are.
-pub fn single(embedding: Embedding) -> Result<Vec<f32>, String> {
-    embedding.into_single().map_err(|count| format!("the retriever gave {count} vectors, a knowledge base takes one"))
 }
 
 /// A knowledge base that is shared.
 struct Shared(Arc<KnowledgeBase>);
 
 impl Search for Shared {
-    fn search(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, PartError> {
-        self.0.search(query, k).map_err(PartError::failure)
+    fn search(&self, query: &[f32], words: &str, k: usize) -> Result<Vec<Hit>, PartError> {
+        self.0.search(query, Some(words), k).map_err(PartError::failure)
     }
 
     fn article(&self, url: &str) -> Result<Option<Article>, PartError> {
@@ -369,6 +338,10 @@ impl Embedder for DocumentEmbedder {
         self.retriever.dim()
     }
 
+    fn vectors(&self) -> usize {
+        self.retriever.vectors()
+    }
+
     fn embed(&self, batch: Vec<Document>) -> Result<Vec<Result<Vec<f32>, String>>, String> {
         let length = |document: &Document| document.text.as_ref().map_or(0, String::len);
         let open = |document: Document| -> Result<Item, RetrieverError> {
@@ -379,6 +352,6 @@ impl Embedder for DocumentEmbedder {
             Ok(Item { text: document.text, image })
         };
         let outcomes = self.retriever.encode_opened(batch, length, open).map_err(|e| e.to_string())?;
-        Ok(outcomes.into_iter().map(|outcome| single(outcome.map_err(|e| e.to_string())?)).collect())
+        Ok(outcomes.into_iter().map(|o| o.map(Embedding::into_values).map_err(|e| e.to_string())).collect())
     }
 }

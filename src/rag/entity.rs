@@ -65,7 +65,7 @@ pub fn merge(hits: Vec<Hit>) -> Merged {
             rank: n + 1,
             url: article.url.clone(),
             title: article.title.clone(),
-            image: article.image.clone(),
+            image: article.lead_picture().map(str::to_owned),
             score,
             hits,
         });
@@ -101,8 +101,8 @@ mod tests {
     use super::*;
 
     fn hit(url: &str, score: f32) -> Hit {
-        let article = Article { url: url.into(), title: url.to_uppercase(), sections: vec![], image: None };
-        Hit { article, score }
+        let article = Article { url: url.into(), title: url.to_uppercase(), ..Article::default() };
+        Hit { article, score, part: None }
     }
 
     #[test]

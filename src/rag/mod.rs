@@ -132,7 +132,7 @@ impl Default for Settings {
 
 /// Turns a query into a vector. Called on a blocking thread.
 pub trait QueryEncoder: Send + Sync {
-    /// One unit vector for a text, a picture, or both.
+    /// The embedding of a text, a picture, or both: its unit vectors, row by row.
     ///
     /// # Errors
     /// What keeps the item from being encoded.
@@ -141,11 +141,11 @@ pub trait QueryEncoder: Send + Sync {
 
 /// Searches a knowledge base. Called on a blocking thread.
 pub trait Search: Send + Sync {
-    /// The `k` best hits, best first.
+    /// The `k` best hits for an embedding, best first; `words` count too where they are indexed.
     ///
     /// # Errors
     /// What keeps the knowledge base from answering.
-    fn search(&self, query: &[f32], k: usize) -> Result<Vec<Hit>, PartError>;
+    fn search(&self, query: &[f32], words: &str, k: usize) -> Result<Vec<Hit>, PartError>;
 
     /// One article by its URL.
     ///

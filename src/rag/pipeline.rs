@@ -225,8 +225,8 @@ impl Run {
         let (query, ms) = self.stage(Stage::Encoding, encode).await?;
         self.timings.encoding_ms = ms;
 
-        let (search, k) = (Arc::clone(&self.parts.search), settings.candidates.max(1));
-        let find = blocking("the knowledge base", move || search.search(&query, k).map_err(RagError::Search));
+        let (search, words, k) = (Arc::clone(&self.parts.search), question.to_owned(), settings.candidates.max(1));
+        let find = blocking("the knowledge base", move || search.search(&query, &words, k).map_err(RagError::Search));
         let (hits, ms) = self.stage(Stage::Searching, find).await?;
         self.timings.searching_ms = ms;
 

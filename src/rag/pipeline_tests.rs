@@ -24,7 +24,7 @@ impl QueryEncoder for Encoder {
 
 struct Memory(Vec<Hit>);
 impl Search for Memory {
-    fn search(&self, _: &[f32], k: usize) -> Result<Vec<Hit>, PartError> {
+    fn search(&self, _: &[f32], _: &str, k: usize) -> Result<Vec<Hit>, PartError> {
         Ok(self.0.iter().take(k).cloned().collect())
     }
     fn article(&self, url: &str) -> Result<Option<Article>, PartError> {
@@ -56,7 +56,7 @@ fn article(url: &str, sections: &[(&str, &str)]) -> Article {
             .iter()
             .map(|(title, text)| Section { title: (*title).into(), text: (*text).into() })
             .collect(),
-        image: None,
+        ..Article::default()
     }
 }
 
@@ -72,8 +72,9 @@ fn hits() -> Vec<Hit> {
                 ],
             ),
             score: 0.9,
+            part: None,
         },
-        Hit { article: article("brazil", &[("Government", "The capital is Brasilia.")]), score: 0.6 },
+        Hit { article: article("brazil", &[("Government", "The capital is Brasilia.")]), score: 0.6, part: None },
     ]
 }
 

@@ -31,12 +31,10 @@ impl Embedding {
         self.dim
     }
 
-    /// The only vector.
-    ///
-    /// # Errors
-    /// How many there are, if there are several.
-    pub fn into_single(self) -> Result<Vec<f32>, usize> {
-        if self.values.len() == self.dim { Ok(self.values) } else { Err(self.values.len() / self.dim) }
+    /// All vectors, `[n, D]` row by row.
+    #[must_use]
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
     }
 
     /// Score of a document for this query, from -n to n. Both have one D; scores of others mean nothing.
@@ -126,7 +124,7 @@ mod tests {
         assert!(Embedding::new(Vec::new(), 4).is_none());
         assert!(Embedding::new(vec![1.0], 0).is_none());
         let two = Embedding::new(vec![1.0; 6], 3).unwrap();
-        assert_eq!((two.vectors().len(), two.dim(), two.into_single()), (2, 3, Err(2)));
-        assert_eq!(Embedding::new(vec![1.0; 3], 3).unwrap().into_single(), Ok(vec![1.0; 3]));
+        assert_eq!((two.vectors().len(), two.dim(), two.into_values().len()), (2, 3, 6));
+        assert_eq!(Embedding::new(vec![1.0; 3], 3).unwrap().into_values(), vec![1.0; 3]);
     }
 }

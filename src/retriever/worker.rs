@@ -28,6 +28,7 @@ pub struct Retriever {
 struct Facts {
     fingerprint: String,
     dim: usize,
+    vectors: usize,
     instruction: String,
     max_batch: usize,
     processor: ImageProcessor,
@@ -54,14 +55,17 @@ impl Retriever {
             Err(error) => drop(ready.send(Err(error))),
             Ok((encoder, fingerprint)) => {
                 let config = encoder.model.config();
-                if ready.send(Ok((fingerprint, config.output_dim, config.image_processor.clone()))).is_ok() {
+                if ready
+                    .send(Ok((fingerprint, config.output_dim, config.state_tokens, config.image_processor.clone())))
+                    .is_ok()
+                {
                     serve(&encoder, &queue, max_batch);
                 }
             }
         };
         thread::Builder::new().name("retriever".into()).spawn(run).map_err(|_| RetrieverError::Stopped)?;
-        let (fingerprint, dim, processor) = loaded.recv().map_err(|_| RetrieverError::Stopped)??;
-        Ok(Self { commands, facts: Arc::new(Facts { fingerprint, dim, instruction, max_batch, processor }) })
+        let (fingerprint, dim, vectors, processor) = loaded.recv().map_err(|_| RetrieverError::Stopped)??;
+        Ok(Self { commands, facts: Arc::new(Facts { fingerprint, dim, vectors, instruction, max_batch, processor }) })
     }
 
     /// Identity of everything that decides an embedding.
@@ -74,6 +78,12 @@ impl Retriever {
     #[must_use]
     pub fn dim(&self) -> usize {
         self.facts.dim
+    }
+
+    /// Vectors of an embedding.
+    #[must_use]
+    pub fn vectors(&self) -> usize {
+        self.facts.vectors
     }
 
     /// Documents to embeddings, their texts as they are. Blocks; any number of items.

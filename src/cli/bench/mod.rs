@@ -16,10 +16,10 @@ use super::{interrupt, starter};
 use crate::config::Config;
 use crate::eval::{Question, answers};
 use crate::generator::GeneratorInfo;
-use crate::kb::{KbError, KnowledgeBase};
+use crate::kb::KnowledgeBase;
 use crate::rag::engines::{self, Engines};
 use crate::rag::{self, QuestionImage};
-use crate::retriever::{Item, Picture, Retriever, RetrieverFiles};
+use crate::retriever::{Embedding, Item, Picture, Retriever, RetrieverFiles};
 
 /// Batches that are measured.
 const BATCHES: [usize; 3] = [1, 8, 32];
@@ -195,16 +195,12 @@ fn encode(context: &Context, config: &Config, items: &[Item]) -> anyhow::Result<
 fn search(config: &Config, retriever: &Retriever, items: &[Item]) -> anyhow::Result<Search> {
     let base = KnowledgeBase::open(&config.kb_root(), &config.kb.name, Some(retriever.fingerprint()))?;
     let queries = items.iter().take(16).cloned().collect();
-    let vectors: Vec<Vec<f32>> = retriever
-        .encode_queries(queries)?
-        .into_iter()
-        .map(|query| engines::single(query).map_err(KbError::Query))
-        .collect::<Result<_, _>>()?;
+    let vectors: Vec<Vec<f32>> = retriever.encode_queries(queries)?.into_iter().map(Embedding::into_values).collect();
     let k = config.rag.candidates;
     let mut times = Vec::with_capacity(SEARCHES);
     for vector in vectors.iter().cycle().take(SEARCHES) {
         let start = Instant::now();
-        base.search(vector, k)?;
+        base.search(vector, None, k)?;
         times.push(start.elapsed().as_secs_f64() * 1000.0);
     }
     let Spread { p50, p95 } = Spread::of(&times);

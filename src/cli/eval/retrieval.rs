@@ -113,11 +113,12 @@ fn articles(dir: &Path, config: &Config, limits: &PictureLimits) -> anyhow::Resu
         kb::source::open(&format!("evqa:{}", dir.join("kb.jsonl").display())).map_err(kb::KbError::from)?;
     let root = source.picture_root().to_owned();
     let document = |article: Article| {
-        let image = match article.image.as_deref().filter(|_| recipe.embed_image) {
+        let image = match article.lead_picture().filter(|_| recipe.embed_image) {
             Some(name) => Some(Picture::open(&crate::io::safe_join(&root, name)?, limits)?),
             None => None,
         };
-        let item = Item { text: recipe.text(&article), image };
+        let text = recipe.units(&article).into_iter().next().and_then(|unit| unit.text);
+        let item = Item { text, image };
         Ok(Document { url: article.url, item })
     };
     let mut documents = Vec::new();

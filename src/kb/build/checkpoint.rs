@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::io;
 use crate::kb::manifest::FORMAT;
-use crate::kb::store::Engine;
+use crate::kb::source::Identity;
+use crate::kb::store::{Engine, StoreConfig};
 use crate::kb::{Counts, KbError, Manifest, Position, Recipe};
 
 /// File name in the directory of a build.
@@ -17,6 +18,8 @@ pub const CHECKPOINT: &str = "checkpoint.json";
 pub struct Checkpoint {
     /// What is being built.
     pub key: Key,
+    /// What the articles that are there already came from: those of the build that this one was made from.
+    pub sources: Vec<Identity>,
     /// Everything up to here is in the store, durably.
     pub position: Position,
     /// What that is.
@@ -33,16 +36,18 @@ pub struct Checkpoint {
 pub struct Key {
     /// Format of what is written.
     pub format: u32,
+    /// [`Manifest::base`].
+    pub base: Option<String>,
     /// Hash of the source's bytes.
     pub source_hash: String,
     /// The retriever.
     pub fingerprint: String,
-    /// Length of a vector.
-    pub dim: usize,
     /// What is embedded.
     pub recipe: Recipe,
     /// What holds it.
     pub engine: Engine,
+    /// How.
+    pub store: StoreConfig,
 }
 
 impl Key {
@@ -50,21 +55,25 @@ impl Key {
     pub(super) fn of(manifest: &Manifest) -> Self {
         Self {
             format: manifest.format,
-            source_hash: manifest.source.hash.clone(),
+            base: manifest.base.clone(),
+            source_hash: manifest.sources.last().map(|source| source.hash.clone()).unwrap_or_default(),
             fingerprint: manifest.fingerprint.clone(),
-            dim: manifest.dim,
             recipe: manifest.recipe.clone(),
             engine: manifest.engine,
+            store: manifest.store.clone(),
         }
     }
 
     /// What differs from `old`, in words; empty for an equal key.
     pub(super) fn differences(&self, old: &Self) -> String {
+        let (store, old_store) = (&self.store, &old.store);
+        let shape = (store.dim, store.vectors) != (old_store.dim, old_store.vectors);
         let parts = [
             (self.format != old.format, "the format"),
+            (self.base != old.base, "what it is added to"),
             (self.source_hash != old.source_hash, "the source"),
-            (self.fingerprint != old.fingerprint || self.dim != old.dim, "the retriever"),
-            (self.recipe != old.recipe, "the options"),
+            (self.fingerprint != old.fingerprint || shape, "the retriever"),
+            (self.recipe != old.recipe || (store != old_store && !shape), "the options"),
             (self.engine != old.engine, "the engine"),
         ];
         let changed: Vec<&str> = parts.iter().filter(|(differs, _)| *differs).map(|(_, name)| *name).collect();
@@ -73,10 +82,17 @@ impl Key {
 }
 
 impl Checkpoint {
-    /// The beginning of a build.
-    pub(super) fn new(key: Key) -> Self {
-        let (position, counts) = (Position::default(), Counts::default());
-        Self { key, position, counts, quarantine_bytes: 0, complete: false }
+    /// The beginning of a build, over nothing or over `base`.
+    pub(super) fn new(key: Key, base: Option<&Manifest>) -> Self {
+        let counts = base.map(|base| base.counts).unwrap_or_default();
+        Self {
+            key,
+            sources: base.map(|base| base.sources.clone()).unwrap_or_default(),
+            position: Position::default(),
+            counts: Counts { quarantined: 0, ..counts },
+            quarantine_bytes: 0,
+            complete: false,
+        }
     }
 
     /// The checkpoint in `dir`; `None` where there is none that can be read.

@@ -1,53 +1,77 @@
 //! The end of a build: index, seal, read back, hash, manifest, pointer, and away with what is old.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::checkpoint::CHECKPOINT;
-use super::{BuildEvent, INDEX, Job, Stage, crash};
+use super::{BuildEvent, BuildOptions, Checkpoint, INDEX, Job, Stage, Timings, crash};
+use crate::io::pictures::PictureFiles;
 use crate::io::{DirLock, IoError};
 use crate::kb::manifest::{FORMAT, list_files};
 use crate::kb::place::Place;
-use crate::kb::store::content_hash;
-use crate::kb::{KbError, Manifest, Source};
+use crate::kb::store::{Content, content};
+use crate::kb::{Counts, KbError, Manifest, Source};
 
 /// Makes a filled job a finished build.
 pub(super) fn finish(
     job: Job,
     place: &Place,
+    options: &BuildOptions,
     source: &dyn Source,
+    timings: &mut Timings,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Manifest, KbError> {
     let Job { number: _, dir, store, checkpoint } = job;
-    let (key, counts) = (checkpoint.key, checkpoint.counts);
+    let Checkpoint { key, mut counts, mut sources, .. } = checkpoint;
     let mut progress = |stage, done, total| watch(BuildEvent::Progress { stage, done, total });
     source.check_unchanged()?;
-    let expect = |found, expected| if found == expected { Ok(()) } else { Err(KbError::Count { found, expected }) };
-    expect(store.count()?, counts.articles)?;
+    let expect = |what, found, expected| {
+        if found == expected { Ok(()) } else { Err(KbError::Count { what, found, expected }) }
+    };
+    // What makes way for an addition is not counted one by one.
+    let fresh = key.base.is_none();
+    if fresh {
+        expect("points", store.count()?, counts.points)?;
+    }
 
     progress(Stage::Index, 0, None);
     crash::at("before-index");
+    let begin = Instant::now();
     store.optimize()?;
     crash::at("after-index");
     store.seal()?;
+    timings.index = begin.elapsed();
     crash::at("after-seal");
 
     // What counts is what a later reader will find, so it is read from disk again.
-    let store = key.engine.open(&dir.join(INDEX), key.dim)?;
-    expect(store.count()?, counts.articles)?;
-    let content_hash = content_hash(store.as_ref(), |done| progress(Stage::Verify, done, Some(counts.articles)))?;
+    let begin = Instant::now();
+    let store = key.engine.open(&dir.join(INDEX), &key.store)?;
+    let content = content(store.as_ref(), |done| progress(Stage::Verify, done, Some(counts.points)))?;
+    expect("points", store.count()?, content.points)?;
+    if fresh {
+        expect("points", content.points, counts.points)?;
+        expect("articles", content.articles, counts.articles)?;
+        expect("embeddings", content.embeddings, counts.embeddings)?;
+    }
+    let Content { hash: content_hash, points, articles, sections, embeddings } = content;
+    counts = Counts { points, articles, sections, embeddings, ..counts };
     store.seal()?;
     let files = list_files(&dir, INDEX, |done| progress(Stage::Hash, done, None))?;
+    timings.verify = begin.elapsed();
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let manifest = Manifest {
         format: FORMAT,
         name: place.name().to_owned(),
-        source: source.identity().clone(),
-        picture_root: source.picture_root().to_owned(),
+        sources: {
+            sources.push(source.identity().clone());
+            sources
+        },
+        base: key.base,
+        picture_root: options.pictures.as_ref().map_or(source.picture_root(), PictureFiles::root).to_owned(),
         fingerprint: key.fingerprint,
-        dim: key.dim,
         distance: "dot".to_owned(),
         engine: key.engine,
+        store: key.store,
         recipe: key.recipe,
         counts,
         content_hash,

@@ -9,12 +9,13 @@ mod checkpoint;
 pub mod crash;
 mod fill;
 mod finish;
+mod prepare;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -22,15 +23,19 @@ pub use checkpoint::{Checkpoint, Key};
 
 use super::manifest::{FORMAT, MANIFEST};
 use super::place::Place;
-use super::store::{Engine, Store, StoreError};
+use super::store::{Engine, Store, StoreConfig, StoreError};
 use super::{Embedder, KbError, Manifest, Recipe, Source};
 use crate::io::DirLock;
+use crate::io::pictures::PictureFiles;
 
 /// Directory of the engine's files in that of a build.
 pub const INDEX: &str = "index";
 
 /// Articles that were refused, or embedded without their picture, one JSON object a line.
 pub const QUARANTINE: &str = "quarantine.jsonl";
+
+/// Most articles that are refused before a build stops, where nobody says how many.
+pub const MOST_MALFORMED: u64 = 100;
 
 /// What is to be built, where and how.
 #[derive(Debug, Clone)]
@@ -41,11 +46,16 @@ pub struct BuildOptions {
     pub name: String,
     /// What of an article is embedded.
     pub recipe: Recipe,
+    /// Where pictures are; `None` for where the source says.
+    pub pictures: Option<PictureFiles>,
     /// What holds it.
     pub engine: Engine,
+    /// How; the shape of vectors is the retriever's.
+    pub store: StoreConfig,
     /// Batches from checkpoint to checkpoint.
     pub checkpoint_every: usize,
-    /// Most articles refused before the build stops; `None` for 1 % of the lines, at least 1 and at most 100.
+    /// Most articles refused before the build stops; `None` for 1 % of them, at least 1 and at most
+    /// [`MOST_MALFORMED`].
     pub max_malformed: Option<u64>,
     /// Starts anew, whatever is there.
     pub fresh: bool,
@@ -61,7 +71,9 @@ impl BuildOptions {
             root: root.to_owned(),
             name: name.to_owned(),
             recipe: Recipe::default(),
+            pictures: None,
             engine: Engine::default(),
+            store: StoreConfig::new(0, 0),
             checkpoint_every: 8,
             max_malformed: None,
             fresh: false,
@@ -74,11 +86,11 @@ impl BuildOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// Articles are embedded and stored; counted in lines of the source.
+    /// Articles are embedded and stored; counted in bytes of the source.
     Embed,
     /// The engine indexes; it does not say how far it is.
     Index,
-    /// What is on disk is read back; counted in articles.
+    /// What is on disk is read back; counted in points.
     Verify,
     /// Files are hashed; counted in bytes.
     Hash,
@@ -104,7 +116,7 @@ pub enum BuildEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// From the first line on.
+    /// From the first record on.
     Built,
     /// From a checkpoint on.
     Resumed,
@@ -125,6 +137,35 @@ pub struct Report {
     pub manifest: Manifest,
     /// Time taken by this call, seconds.
     pub seconds: f64,
+    /// Where it went.
+    pub timings: Timings,
+}
+
+/// How long each stage of a build was at work. The first four run side by side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Reading and parsing the source.
+    #[serde(serialize_with = "as_seconds")]
+    pub read: Duration,
+    /// Looking for pictures and for what came before.
+    #[serde(serialize_with = "as_seconds")]
+    pub prepare: Duration,
+    /// Decoding and embedding.
+    #[serde(serialize_with = "as_seconds")]
+    pub embed: Duration,
+    /// Storing, and writing checkpoints.
+    #[serde(serialize_with = "as_seconds")]
+    pub store: Duration,
+    /// The engine's indexing.
+    #[serde(serialize_with = "as_seconds")]
+    pub index: Duration,
+    /// Reading back and hashing.
+    #[serde(serialize_with = "as_seconds")]
+    pub verify: Duration,
+}
+
+fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 /// Builds `options.name` out of `source`, or finishes what an earlier call began, and puts it in use.
@@ -148,15 +189,16 @@ pub fn build(
     let _lock = DirLock::acquire(&place.dir())?;
     let key = Key {
         format: FORMAT,
+        base: None,
         source_hash: source.identity().hash.clone(),
         fingerprint: embedder.fingerprint().to_owned(),
-        dim: embedder.dim(),
         recipe: Recipe { batch: options.recipe.batch.max(1), ..options.recipe.clone() },
         engine: options.engine,
+        store: StoreConfig { dim: embedder.dim(), vectors: embedder.vectors(), ..options.store.clone() },
     };
-    let report = |outcome, number, manifest| {
+    let report = |outcome, number, manifest, timings| {
         let seconds = start.elapsed().as_secs_f64();
-        Report { outcome, dir: place.build(number), manifest, seconds }
+        Report { outcome, dir: place.build(number), manifest, seconds, timings }
     };
 
     if !options.fresh
@@ -164,18 +206,18 @@ pub fn build(
     {
         let outcome = if place.current().ok().flatten() == Some(number) { Outcome::UpToDate } else { Outcome::Swapped };
         finish::put_in_use(&place, number, options.keep, watch)?;
-        return Ok(report(outcome, number, manifest));
+        return Ok(report(outcome, number, manifest, Timings::default()));
     }
 
     let (mut job, outcome) = match resume(options, &place, &key, watch)? {
         Some(job) => (job, Outcome::Resumed),
         None => (Job::create(&place, &key)?, Outcome::Built),
     };
-    fill::fill(&mut job, options, source, embedder, cancel, watch)?;
+    let mut timings = fill::fill(&mut job, options, source, embedder, cancel, watch)?;
     let number = job.number;
-    let manifest = finish::finish(job, &place, source, watch)?;
+    let manifest = finish::finish(job, &place, options, source, &mut timings, watch)?;
     finish::put_in_use(&place, number, options.keep, watch)?;
-    Ok(report(outcome, number, manifest))
+    Ok(report(outcome, number, manifest, timings))
 }
 
 /// A build in progress: its store is open.
@@ -191,19 +233,19 @@ impl Job {
         let number = place.numbers()?.last().map_or(1, |last| last + 1);
         let dir = place.build(number);
         fs_err::create_dir(&dir)?;
-        let store = key.engine.create(&dir.join(INDEX), key.dim)?;
+        let store = key.engine.create(&dir.join(INDEX), &key.store)?;
         crash::at("after-create");
-        let checkpoint = Checkpoint::new(key.clone());
+        let checkpoint = Checkpoint::new(key.clone(), None);
         checkpoint.write(&dir)?;
         Ok(Self { number, dir, store, checkpoint })
     }
 
     fn open(place: &Place, number: u32, checkpoint: Checkpoint) -> Result<Self, StoreError> {
         let dir = place.build(number);
-        let store = checkpoint.key.engine.open(&dir.join(INDEX), checkpoint.key.dim)?;
-        let (found, expected) = (store.count()?, checkpoint.counts.articles);
+        let store = checkpoint.key.engine.open(&dir.join(INDEX), &checkpoint.key.store)?;
+        let (found, expected) = (store.count()?, checkpoint.counts.points);
         if found < expected {
-            let reason = format!("it holds {found} articles, its checkpoint says {expected}");
+            let reason = format!("it holds {found} points, its checkpoint says {expected}");
             return Err(StoreError::Engine { what: "resume", reason });
         }
         Ok(Self { number, dir, store, checkpoint })
@@ -239,7 +281,7 @@ fn resume(
         }
         let mut why = "it had not begun to store".to_owned();
         if let Some(checkpoint) = Checkpoint::read(&dir) {
-            let (differs, line) = (key.differences(&checkpoint.key), checkpoint.position.line);
+            let (differs, record) = (key.differences(&checkpoint.key), checkpoint.position.record);
             if options.fresh {
                 why = "a fresh start was asked for".to_owned();
             } else if job.is_some() {
@@ -249,14 +291,14 @@ fn resume(
             } else {
                 match Job::open(place, number, checkpoint) {
                     Ok(opened) => {
-                        watch(BuildEvent::Note(format!("going on behind line {line}")));
+                        watch(BuildEvent::Note(format!("going on behind record {record}")));
                         job = Some(opened);
                         continue;
                     }
                     Err(e) => why = format!("{e}"),
                 }
             }
-            watch(BuildEvent::Note(format!("starting anew instead of going on behind line {line}: {why}")));
+            watch(BuildEvent::Note(format!("starting anew instead of going on behind record {record}: {why}")));
         }
         tracing::info!("removing the unfinished build {}: {why}", dir.display());
         fs_err::remove_dir_all(&dir)?;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::lines::{Line, Lines, Stamp};
-use super::{Identity, Malformed, Position, Source, SourceError};
-use crate::kb::{Article, Section};
+use super::{Identity, Malformed, Position, RecordUnit, Source, SourceError};
+use crate::kb::{Article, PictureRef, Section};
 
 /// Name in `--source NAME:PATH`.
 pub const NAME: &str = "evqa";
@@ -47,9 +47,10 @@ impl EvqaJsonl {
             let reason = "it is a directory; expected a file of JSON lines";
             return Err(read(std::io::Error::new(std::io::ErrorKind::IsADirectory, reason)));
         }
-        let (lines, hash, count) = Lines::open(&path, MAX_LINE).map_err(read)?;
+        let (lines, hash) = Lines::open(&path, MAX_LINE).map_err(read)?;
         let picture_root = path.parent().unwrap_or(Path::new("/")).to_owned();
-        let identity = Identity { name: NAME.to_owned(), path, hash, lines: count };
+        let bytes = lines.stamp().size;
+        let identity = Identity { name: NAME.to_owned(), path, hash, bytes, unit: RecordUnit::Line };
         Ok(Self { identity, picture_root, lines, buffer: Vec::new(), done: false })
     }
 
@@ -58,7 +59,7 @@ impl EvqaJsonl {
     }
 
     fn malformed(&self, position: Position, reason: String) -> SourceError {
-        Malformed { path: self.identity.path.clone(), position, reason }.into()
+        Malformed { path: self.identity.path.clone(), unit: self.identity.unit, position, reason }.into()
     }
 }
 
@@ -74,7 +75,7 @@ impl Iterator for EvqaJsonl {
                     return Some(Err(self.malformed(position, reason)));
                 }
                 Ok(Some(Line::Whole(position))) => {
-                    let mark: &[u8] = if position.line == 1 { b"\xef\xbb\xbf" } else { b"" };
+                    let mark: &[u8] = if position.record == 1 { b"\xef\xbb\xbf" } else { b"" };
                     let line = self.buffer.strip_prefix(mark).unwrap_or(&self.buffer);
                     if line.iter().all(u8::is_ascii_whitespace) {
                         continue;
@@ -95,6 +96,10 @@ impl Iterator for EvqaJsonl {
 impl Source for EvqaJsonl {
     fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.lines.position().end
     }
 
     fn picture_root(&self) -> &Path {
@@ -134,7 +139,12 @@ fn parse(line: &[u8]) -> Result<Article, String> {
         url: row.url,
         title: row.title,
         sections: sections.map(|(title, text)| Section { title, text }).collect(),
-        image: row.image.filter(|image| !image.is_empty()),
+        pictures: row
+            .image
+            .filter(|name| !name.is_empty())
+            .map(|name| PictureRef { name, ..PictureRef::default() })
+            .into_iter()
+            .collect(),
     })
 }
 
@@ -167,12 +177,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut source = source(dir.path(), format!("\u{feff}{SCUPI}\r\n\n").as_bytes());
         let (position, article) = source.next().unwrap().unwrap();
-        assert_eq!(position, Position { line: 1, end: SCUPI.len() as u64 + 5 });
+        assert_eq!(position, Position { record: 1, end: SCUPI.len() as u64 + 5 });
         assert_eq!(article.title, "Scupi");
         assert_eq!(article.sections[1], Section { title: "History".into(), text: "Old.".into() });
-        assert_eq!(article.image.as_deref(), Some("images/scupi.png"));
+        assert_eq!(article.lead_picture(), Some("images/scupi.png"));
         assert!(source.next().is_none());
-        assert_eq!(source.identity().lines, 2);
+        assert_eq!(source.bytes_read(), source.identity().bytes);
         assert_eq!(source.picture_root(), fs_err::canonicalize(dir.path()).unwrap());
     }
 
@@ -195,7 +205,7 @@ mod tests {
         let first = source.next().unwrap().unwrap().0;
         assert!(source.next().unwrap().is_err());
         let third = source.next().unwrap().unwrap();
-        assert_eq!((third.0.line, third.1.title.as_str()), (3, "Stobi"));
+        assert_eq!((third.0.record, third.1.title.as_str()), (3, "Stobi"));
         assert!(source.next().is_none());
         source.resume_after(first).unwrap();
         assert!(source.next().unwrap().is_err());

@@ -1,10 +1,11 @@
 //! Lines of a file with their positions, each within a bound.
 
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 use std::time::SystemTime;
 
 use super::Position;
+use crate::io::hash::blake3_file;
 
 /// A file read line by line.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(super) struct Lines {
 /// What a file's directory entry says of its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
-    size: u64,
+    pub(super) size: u64,
     modified: Option<SystemTime>,
 }
 
@@ -39,30 +40,13 @@ pub(super) enum Line {
 }
 
 impl Lines {
-    /// Opens `path`, and reads it once for its hash and number of lines.
-    pub(super) fn open(path: &Path, max_line: usize) -> std::io::Result<(Self, String, u64)> {
+    /// Opens `path`, and reads it once for its hash.
+    pub(super) fn open(path: &Path, max_line: usize) -> std::io::Result<(Self, String)> {
         let stamp = Stamp::of(path)?;
-        let mut file = fs_err::File::open(path)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; 1 << 17];
-        let (mut lines, mut last) = (0, b'\n');
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
-                    hasher.update(&buffer[..n]);
-                    lines += buffer[..n].iter().filter(|b| **b == b'\n').count() as u64;
-                    last = buffer[n - 1];
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        lines += u64::from(last != b'\n');
-        file.seek(SeekFrom::Start(0))?;
+        let hash = blake3_file(path)?;
+        let file = fs_err::File::open(path)?;
         let file = BufReader::with_capacity(1 << 16, file);
-        let lines_of = Self { file, position: Position::default(), max_line, stamp };
-        Ok((lines_of, hasher.finalize().to_hex().to_string(), lines))
+        Ok((Self { file, position: Position::default(), max_line, stamp }, hash))
     }
 
     /// Goes on behind `position`.
@@ -75,6 +59,11 @@ impl Lines {
     /// The entry's stamp when the file was opened.
     pub(super) fn stamp(&self) -> &Stamp {
         &self.stamp
+    }
+
+    /// Place behind the last line read.
+    pub(super) fn position(&self) -> Position {
+        self.position
     }
 
     /// Reads the next line into `buffer`; `None` at the end of the file.
@@ -104,7 +93,7 @@ impl Lines {
         if length == 0 {
             return Ok(None);
         }
-        self.position = Position { line: self.position.line + 1, end: self.position.end + length as u64 };
+        self.position = Position { record: self.position.record + 1, end: self.position.end + length as u64 };
         Ok(Some(if length > self.max_line { Line::TooLong(self.position) } else { Line::Whole(self.position) }))
     }
 }
@@ -120,14 +109,13 @@ mod tests {
         let path = dir.path().join("rows");
         let long = "x".repeat(200_000);
         fs_err::write(&path, format!("one\n{long}\n\nfour")).unwrap();
-        let (mut lines, _, count) = Lines::open(&path, 100).unwrap();
-        assert_eq!(count, 4);
+        let (mut lines, _) = Lines::open(&path, 100).unwrap();
         let mut buffer = Vec::new();
         let mut seen = Vec::new();
         while let Some(line) = lines.next(&mut buffer).unwrap() {
             seen.push((line, String::from_utf8(buffer.clone()).unwrap()));
         }
-        let at = |line, end| Position { line, end };
+        let at = |record, end| Position { record, end };
         assert_eq!(seen[0], (Line::Whole(at(1, 4)), "one\n".into()));
         assert_eq!(seen[1].0, Line::TooLong(at(2, 200_005)));
         assert_eq!(seen[2], (Line::Whole(at(3, 200_006)), "\n".into()));

@@ -17,14 +17,16 @@ pub use evqa::EvqaJsonl;
 pub trait Source: Iterator<Item = Result<(Position, Article), SourceError>> + Send {
     /// What it reads.
     fn identity(&self) -> &Identity;
-    /// Directory that the articles' pictures are relative to.
+    /// Bytes read so far, of [`Identity::bytes`]: compressed ones as they lie on disk.
+    fn bytes_read(&self) -> u64;
+    /// Directory that the names of pictures are relative to, where a build names no other.
     fn picture_root(&self) -> &Path;
     /// Goes on behind `position`, as if everything up to it had been read.
     ///
     /// # Errors
     /// [`SourceError::Read`].
     fn resume_after(&mut self, position: Position) -> Result<(), SourceError>;
-    /// Sees (by size and time) that the file is the one whose hash [`Source::identity`] gives.
+    /// Sees (by size and time) that the files are those whose hash [`Source::identity`] gives.
     ///
     /// # Errors
     /// [`SourceError::Changed`] or [`SourceError::Read`].
@@ -36,29 +38,63 @@ pub trait Source: Iterator<Item = Result<(Position, Article), SourceError>> + Se
 pub struct Identity {
     /// Name of its reader, as in `--source NAME:PATH`.
     pub name: String,
-    /// The file, absolute.
+    /// The file or directory, absolute.
     pub path: PathBuf,
     /// BLAKE3 of its bytes (hex).
     pub hash: String,
-    /// Lines in it, blank ones included: the total of a progress display.
-    pub lines: u64,
+    /// Bytes in it: the total of a progress display.
+    pub bytes: u64,
+    /// What its records are.
+    pub unit: RecordUnit,
 }
 
-/// A place between two lines. The default is the beginning of the file.
+impl Identity {
+    /// As `--source` takes it.
+    #[must_use]
+    pub fn spec(&self) -> String {
+        format!("{}:{}", self.name, self.path.display())
+    }
+}
+
+/// What one record of a source is, for whoever looks for it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordUnit {
+    /// A line; blank ones are counted.
+    Line,
+    /// An entry of one large object, or a row of a table.
+    Entry,
+    /// A file of a directory, in the order of their names.
+    File,
+}
+
+impl std::fmt::Display for RecordUnit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Line => "line",
+            Self::Entry => "entry",
+            Self::File => "file",
+        })
+    }
+}
+
+/// A place between two records. The default is the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
-    /// Number of the line before it, counted from 1.
-    pub line: u64,
-    /// Offset of the byte behind that line.
+    /// Number of the record before it, counted from 1.
+    pub record: u64,
+    /// Offset of the byte behind that record, in what a compressed file holds; in a directory, the record's number.
     pub end: u64,
 }
 
 /// An article that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}, line {line}: {reason}", path = .path.display(), line = .position.line)]
+#[error("{path}, {unit} {record}: {reason}", path = .path.display(), record = .position.record)]
 pub struct Malformed {
     /// The file.
     pub path: PathBuf,
+    /// What is counted.
+    pub unit: RecordUnit,
     /// Where it stands.
     pub position: Position,
     /// What was found and what was expected.

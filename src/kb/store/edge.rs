@@ -16,18 +16,23 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use qdrant_edge::{
-    CountRequest, Distance, EdgeConfig, EdgeConfigBuilder, EdgeShard, EdgeVectorParams, NamedQuery, OperationResult,
-    Payload, PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum, QueryRequestBuilder,
-    RetrieveRequest, ScoringQuery, ScrollRequestBuilder, SearchParams, UpdateOperation, VectorInternal,
+    CountRequest, Distance, EdgeBm25, EdgeBm25Config, EdgeConfig, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard,
+    EdgeSparseVectorParams, EdgeVectorParams, Fusion, HnswIndexConfig, Memory, Modifier, MultiVectorComparator,
+    MultiVectorConfig, NamedQuery, OperationResult, PointId, PointInsertOperations, PointOperations, PointStruct,
+    PrefetchBuilder, QuantizationSearchParams, QueryEnum, QueryRequestBuilder, RetrieveRequest, ScoringQuery,
+    ScrollRequestBuilder, SearchParams, TypedMultiDenseVector, UpdateOperation, Vector, VectorInternal,
     VectorStructInternal, WAL_PATH, WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
-use super::{Point, Record, Store, StoreError, check_points};
+use super::{Payload, Point, Quantization, Query, Store, StoreConfig, StoreError, check_points};
 use crate::io;
 
-/// Name of the only vector of a point.
+/// Name of a point's vector, or vectors.
 const VECTOR: &str = "article";
+
+/// Name of a point's words, a sparse vector for BM25.
+const WORDS: &str = "words";
 
 /// Up to this many points every one is compared; above, the graph is walked.
 const EXACT_UP_TO: u64 = 20_000;
@@ -41,11 +46,25 @@ const TEMP_SEGMENTS: &str = "temp_segments";
 /// The engine's own settings.
 const CONFIG: &str = "edge_config.json";
 
+/// Candidates of each ranking that are fused, at least.
+const FUSED: usize = 50;
+
+/// Constant of reciprocal rank fusion (Cormack et al. 2009, section 3).
+const RRF_K: usize = 60;
+
+/// Candidates by shortened vectors for each that is returned: .997 of recall@10 with bytes and .971 with bits was kept
+/// at 50,000 points of 768 numbers.
+const OVERSAMPLING: [(Quantization, f64); 2] = [(Quantization::Int8, 2.0), (Quantization::Binary, 4.0)];
+
+/// Segments are merged into as few as can be: a search walks the graph of each.
+const SEGMENT_KB: usize = 1 << 40;
+
 /// One shard.
 pub struct EdgeStore {
     shard: EdgeShard,
     dir: PathBuf,
-    dim: usize,
+    config: StoreConfig,
+    words: Option<EdgeBm25>,
     /// Whether every point is compared: decided at the first search, after which nothing is stored.
     exact: OnceLock<bool>,
 }
@@ -55,44 +74,132 @@ impl EdgeStore {
     ///
     /// # Errors
     /// The engine's, or [`StoreError::File`] where `dir` exists.
-    pub fn create(dir: &Path, dim: usize) -> Result<Self, StoreError> {
+    pub fn create(dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
         fs_err::create_dir(dir).map_err(|source| file(dir, source))?;
-        let config: EdgeConfig = EdgeConfigBuilder::new()
-            .vector(VECTOR, EdgeVectorParams::builder(dim, Distance::Dot).build())
-            .wal_enabled(true)
-            .build();
-        let shard = guarded("create a store", || EdgeShard::new(dir, config))?;
-        Ok(Self { shard, dir: dir.to_owned(), dim, exact: OnceLock::new() })
+        let shard = guarded("create a store", || EdgeShard::new(dir, edge_config(config)))?;
+        Self::over(shard, dir, config)
     }
 
     /// Loads the shard in `dir`. A log that was not worked off is replayed.
     ///
     /// # Errors
     /// The engine's; [`StoreError::Panicked`] where it broke off over its own files.
-    pub fn open(dir: &Path, dim: usize) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
         let temp = dir.join(TEMP_SEGMENTS);
         if temp.exists() {
             fs_err::remove_dir_all(&temp).map_err(|source| file(&temp, source))?;
         }
         let shard = guarded("load the store", || EdgeShard::load(dir, None))?;
         let found = shard.config().vectors.get(VECTOR).map(|v| v.size);
-        if found != Some(dim) {
+        if found != Some(config.dim) {
             let found = found.map_or("none".to_owned(), |size| size.to_string());
-            let reason = format!("vectors of {found} numbers, expected {dim}");
+            let reason = format!("vectors of {found} numbers, expected {}", config.dim);
             return Err(StoreError::Engine { what: "load the store", reason });
         }
-        Ok(Self { shard, dir: dir.to_owned(), dim, exact: OnceLock::new() })
+        Self::over(shard, dir, config)
     }
+
+    fn over(shard: EdgeShard, dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
+        let words = || EdgeBm25::new(EdgeBm25Config::default());
+        let words = config.words.then(words).transpose();
+        let words = words.map_err(|e| StoreError::Engine { what: "prepare BM25", reason: e.to_string() })?;
+        Ok(Self { shard, dir: dir.to_owned(), config: config.clone(), words, exact: OnceLock::new() })
+    }
+
+    fn compares_all(&self) -> Result<bool, StoreError> {
+        match self.exact.get() {
+            Some(exact) => Ok(*exact),
+            None => {
+                let few = self.count()? <= EXACT_UP_TO;
+                Ok(*self.exact.get_or_init(|| few))
+            }
+        }
+    }
+
+    fn encode(&self, point: Point) -> Result<qdrant_edge::PointStructPersisted, StoreError> {
+        let Point { id, vectors, words, payload } = point;
+        let bad = |e: String| StoreError::BadPayload { id: id.to_string(), reason: e };
+        let payload = serde_json::to_value(payload).map_err(|e| bad(e.to_string()))?;
+        let mut named: Vec<(&str, Vector)> = Vec::new();
+        if !vectors.is_empty() {
+            named.push((VECTOR, Vector(self.vector(vectors)?)));
+        }
+        if let (Some(model), Some(words)) = (&self.words, words) {
+            named.push((WORDS, model.embed_document(&words).into()));
+        }
+        Ok(PointStruct::new(PointId::Uuid(id), qdrant_edge::Vectors::new_named(named), payload).into())
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Result<VectorInternal, StoreError> {
+        if self.config.vectors == 1 {
+            return Ok(VectorInternal::Dense(values));
+        }
+        let several = TypedMultiDenseVector::try_from_flatten(values, self.config.dim);
+        several
+            .map(VectorInternal::MultiDense)
+            .map_err(|e| StoreError::Engine { what: "take vectors", reason: e.to_string() })
+    }
+
+    fn by_vectors(&self, query: &Query<'_>) -> Result<(ScoringQuery, SearchParams), StoreError> {
+        let oversampling = OVERSAMPLING.iter().find(|(kind, _)| *kind == self.config.quantization);
+        let params = SearchParams {
+            hnsw_ef: Some(WALK.max(query.limit)),
+            exact: query.exact || self.compares_all()?,
+            quantization: oversampling.map(|(_, factor)| QuantizationSearchParams {
+                ignore: query.exact,
+                rescore: Some(true),
+                oversampling: Some(*factor),
+            }),
+            ..SearchParams::default()
+        };
+        let nearest = NamedQuery::new(self.vector(query.vectors.to_vec())?, VECTOR);
+        Ok((ScoringQuery::Vector(QueryEnum::Nearest(nearest)), params))
+    }
+}
+
+fn edge_config(config: &StoreConfig) -> EdgeConfig {
+    let memory = if config.on_disk { Memory::Cold } else { Memory::Cached };
+    let hnsw = HnswIndexConfig { m: config.hnsw_m, ef_construct: config.hnsw_ef_construct, ..Default::default() };
+    let mut params = EdgeVectorParams::builder(config.dim, Distance::Dot).memory(memory).hnsw_config(hnsw);
+    if config.vectors > 1 {
+        params = params.multivector_config(MultiVectorConfig { comparator: MultiVectorComparator::MaxSim });
+    }
+    let quantization = match config.quantization {
+        Quantization::None => None,
+        Quantization::Int8 => Some(serde_json::json!({"scalar": {"type": "int8", "memory": "pinned"}})),
+        Quantization::Binary => Some(serde_json::json!({"binary": {"memory": "pinned"}})),
+    };
+    // Some of its fields are deprecated, and cannot be left out of a literal.
+    if let Some(quantization) = quantization.and_then(|json| serde_json::from_value(json).ok()) {
+        params = params.quantization_config(quantization);
+    }
+    let optimizers = EdgeOptimizersConfig {
+        max_segment_size: Some(SEGMENT_KB),
+        default_segment_number: Some(1),
+        ..EdgeOptimizersConfig::default()
+    };
+    let mut edge = EdgeConfigBuilder::new().vector(VECTOR, params.build()).optimizers(optimizers).wal_enabled(true);
+    if config.words {
+        let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf);
+        edge = edge.sparse_vector(WORDS, words.build());
+    }
+    edge.build()
 }
 
 impl Store for EdgeStore {
     fn upsert(&self, points: Vec<Point>) -> Result<(), StoreError> {
-        check_points(&points, self.dim)?;
-        let points = points.into_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        check_points(&points, &self.config)?;
+        let points = points.into_iter().map(|point| self.encode(point)).collect::<Result<Vec<_>, _>>()?;
         let insert = PointInsertOperations::PointsList(points);
         guarded("store points", || {
             self.shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert)))
         })
+    }
+
+    fn delete(&self, ids: &[Uuid]) -> Result<(), StoreError> {
+        let ids = ids.iter().map(|id| PointId::Uuid(*id)).collect();
+        let delete = PointOperations::DeletePoints { ids };
+        guarded("remove points", || self.shard.update(UpdateOperation::PointOperation(delete)))
     }
 
     fn flush(&self) -> Result<(), StoreError> {
@@ -107,26 +214,31 @@ impl Store for EdgeStore {
         guarded("count", || self.shard.count(CountRequest::new())).map(|n| n as u64)
     }
 
-    fn search(&self, vector: &[f32], k: usize) -> Result<Vec<(Record, f32)>, StoreError> {
-        let exact = match self.exact.get() {
-            Some(exact) => *exact,
-            None => {
-                let few = self.count()? <= EXACT_UP_TO;
-                *self.exact.get_or_init(|| few)
-            }
-        };
-        let params = SearchParams { hnsw_ef: Some(WALK.max(k)), exact, ..SearchParams::default() };
-        let query = NamedQuery::new(VectorInternal::Dense(vector.to_vec()), VECTOR);
-        let request = QueryRequestBuilder::new(k)
-            .query(ScoringQuery::Vector(QueryEnum::Nearest(query)))
-            .params(params)
-            .with_payload(WithPayloadInterface::Bool(true))
-            .build();
-        let found = guarded("search", || self.shard.query(request))?;
+    fn search(&self, query: &Query<'_>) -> Result<Vec<(Payload, f32)>, StoreError> {
+        let (nearest, params) = self.by_vectors(query)?;
+        let mut request = QueryRequestBuilder::new(query.limit).with_payload(WithPayloadInterface::Bool(true));
+        if let (Some(model), Some(words)) = (&self.words, query.words) {
+            let sparse = NamedQuery::new(VectorInternal::Sparse(model.embed_query(words)), WORDS);
+            let sparse = ScoringQuery::Vector(QueryEnum::Nearest(sparse));
+            let limit = FUSED.max(query.limit);
+            let prefetch = |query, params| {
+                let mut prefetch = PrefetchBuilder::new(limit).query(query);
+                if let Some(params) = params {
+                    prefetch = prefetch.params(params);
+                }
+                prefetch.build()
+            };
+            request = request
+                .prefetches(vec![prefetch(nearest, Some(params)), prefetch(sparse, None)])
+                .query(ScoringQuery::Fusion(Fusion::Rrf { k: RRF_K, weights: None }));
+        } else {
+            request = request.query(nearest).params(params);
+        }
+        let found = guarded("search", || self.shard.query(request.build()))?;
         found.into_iter().map(|p| Ok((decode(p.id, p.payload)?, p.score))).collect()
     }
 
-    fn get(&self, ids: &[Uuid]) -> Result<Vec<Option<Record>>, StoreError> {
+    fn get(&self, ids: &[Uuid]) -> Result<Vec<Option<Payload>>, StoreError> {
         let mut request = RetrieveRequest::new(ids.iter().map(|id| PointId::Uuid(*id)).collect());
         request.with_payload = Some(WithPayloadInterface::Bool(true));
         let found = guarded("read points", || self.shard.retrieve(request))?;
@@ -151,11 +263,13 @@ impl Store for EdgeStore {
                 Some(VectorStructInternal::Named(mut named)) => named.remove(VECTOR),
                 _ => None,
             };
-            let Some(VectorInternal::Dense(vector)) = vector else {
-                let reason = format!("no vector {VECTOR:?}");
-                return Err(StoreError::BadPayload { id: point.id.to_string(), reason });
+            let vectors = match vector {
+                Some(VectorInternal::Dense(vector)) => vector,
+                Some(VectorInternal::MultiDense(several)) => several.flattened_vectors,
+                _ => Vec::new(),
             };
-            Ok(Point { id: uuid_of(point.id)?, vector, record: decode(point.id, point.payload)? })
+            let payload = decode(point.id, point.payload)?;
+            Ok(Point { id: uuid_of(point.id)?, vectors, words: None, payload })
         });
         Ok((points.collect::<Result<_, _>>()?, next.map(uuid_of).transpose()?))
     }
@@ -190,18 +304,8 @@ impl Store for EdgeStore {
     }
 }
 
-fn encode(point: Point) -> Result<qdrant_edge::PointStructPersisted, StoreError> {
-    let Point { id, vector, record } = point;
-    let payload = serde_json::to_value(record)
-        .map_err(|e| StoreError::BadPayload { id: id.to_string(), reason: e.to_string() })?;
-    let vectors = qdrant_edge::Vectors::new_named([(VECTOR, vector)]);
-    Ok(PointStruct::new(PointId::Uuid(id), vectors, payload).into())
-}
-
-fn decode(id: PointId, payload: Option<Payload>) -> Result<Record, StoreError> {
-    let payload = payload.map(|p| p.0).unwrap_or_default();
-    serde_json::from_value(serde_json::Value::Object(payload))
-        .map_err(|e| StoreError::BadPayload { id: id.to_string(), reason: e.to_string() })
+fn decode(id: PointId, payload: Option<qdrant_edge::Payload>) -> Result<Payload, StoreError> {
+    Payload::from_json(uuid_of(id)?, payload.map(|p| p.0).unwrap_or_default())
 }
 
 fn uuid_of(id: PointId) -> Result<Uuid, StoreError> {

@@ -1,62 +1,71 @@
 //! A store in one JSON file: what surrounds an engine is tested on it, without one.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
-use super::{Point, Record, Store, StoreError, check_points};
+use super::{Payload, Point, Query, Store, StoreConfig, StoreError, check_points};
 
-type Points = BTreeMap<Uuid, (Vec<f32>, Record)>;
+type Points = BTreeMap<Uuid, (Vec<f32>, Payload)>;
 
 thread_local! {
-    /// Calls of stores in this thread until one fails; `None` for never.
-    pub static FAIL_IN: Cell<Option<u32>> = const { Cell::new(None) };
+    /// Calls of the stores that this thread makes or opens, until each further one fails; `None` for never.
+    pub static FAIL_IN: RefCell<Option<Arc<AtomicU32>>> = const { RefCell::new(None) };
 }
 
-fn fail() -> Result<(), StoreError> {
-    match FAIL_IN.get() {
-        None => Ok(()),
-        Some(0) => Err(StoreError::Engine { what: "work", reason: "it was told to fail".to_owned() }),
-        Some(left) => {
-            FAIL_IN.set(Some(left - 1));
-            Ok(())
-        }
+fn fail(left: Option<&AtomicU32>) -> Result<(), StoreError> {
+    let spend = |left: u32| left.checked_sub(1);
+    match left.map(|left| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, spend)) {
+        Some(Err(_)) => Err(StoreError::Engine { what: "work", reason: "it was told to fail".to_owned() }),
+        _ => Ok(()),
     }
 }
 
 /// Points in memory, written whole at each upsert.
 pub struct FlatStore {
     path: PathBuf,
-    dim: usize,
+    config: StoreConfig,
     points: Mutex<Points>,
+    calls: Option<Arc<AtomicU32>>,
 }
 
 impl FlatStore {
     /// An empty one in `dir`.
-    pub fn create(dir: &Path, dim: usize) -> Result<Self, StoreError> {
-        fail()?;
+    pub fn create(dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
+        let calls = FAIL_IN.with_borrow(Clone::clone);
+        fail(calls.as_deref())?;
         let path = dir.join("points.json");
         let file = |source| StoreError::File { path: path.clone(), source };
         fs_err::create_dir(dir).map_err(file)?;
         fs_err::write(&path, "[]").map_err(file)?;
-        Ok(Self { path, dim, points: Mutex::default() })
+        Ok(Self { path, config: config.clone(), points: Mutex::default(), calls })
     }
 
     /// The one in `dir`.
-    pub fn open(dir: &Path, dim: usize) -> Result<Self, StoreError> {
-        fail()?;
+    pub fn open(dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
+        let calls = FAIL_IN.with_borrow(Clone::clone);
+        fail(calls.as_deref())?;
         let path = dir.join("points.json");
         let bytes = fs_err::read(&path).map_err(|source| StoreError::File { path: path.clone(), source })?;
-        let points: Vec<(Uuid, Vec<f32>, Record)> = serde_json::from_slice::<Vec<(String, Vec<f32>, Record)>>(&bytes)
-            .map_err(|e| StoreError::Engine { what: "load", reason: e.to_string() })?
-            .into_iter()
-            .filter_map(|(id, vector, record)| Some((Uuid::parse_str(&id).ok()?, vector, record)))
-            .collect();
-        let points = points.into_iter().map(|(id, vector, record)| (id, (vector, record))).collect();
-        Ok(Self { path, dim, points: Mutex::new(points) })
+        let bad = |reason: String| StoreError::Engine { what: "load", reason };
+        let rows: Vec<(String, Vec<f32>, serde_json::Map<String, serde_json::Value>)> =
+            serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        let points = rows.into_iter().map(|(id, vectors, payload)| {
+            let id = Uuid::parse_str(&id).map_err(|e| bad(e.to_string()))?;
+            Ok((id, (vectors, Payload::from_json(id, payload)?)))
+        });
+        let points = points.collect::<Result<_, StoreError>>()?;
+        Ok(Self { path, config: config.clone(), points: Mutex::new(points), calls })
+    }
+
+    fn write(&self, all: &Points) -> Result<(), StoreError> {
+        let rows: Vec<_> = all.iter().map(|(id, (vector, payload))| (id.to_string(), vector, payload)).collect();
+        let bytes = serde_json::to_vec(&rows).unwrap_or_default();
+        fs_err::write(&self.path, bytes).map_err(|source| StoreError::File { path: self.path.clone(), source })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Points) -> T) -> T {
@@ -66,59 +75,74 @@ impl FlatStore {
 
 impl Store for FlatStore {
     fn upsert(&self, points: Vec<Point>) -> Result<(), StoreError> {
-        fail()?;
-        check_points(&points, self.dim)?;
+        fail(self.calls.as_deref())?;
+        check_points(&points, &self.config)?;
         self.with(|all| {
-            all.extend(points.into_iter().map(|p| (p.id, (p.vector, p.record))));
-            let rows: Vec<_> = all.iter().map(|(id, (vector, record))| (id.to_string(), vector, record)).collect();
-            let bytes = serde_json::to_vec(&rows).unwrap_or_default();
-            fs_err::write(&self.path, bytes).map_err(|source| StoreError::File { path: self.path.clone(), source })
+            all.extend(points.into_iter().map(|p| (p.id, (p.vectors, p.payload))));
+            self.write(all)
+        })
+    }
+
+    fn delete(&self, ids: &[Uuid]) -> Result<(), StoreError> {
+        fail(self.calls.as_deref())?;
+        self.with(|all| {
+            all.retain(|id, _| !ids.contains(id));
+            self.write(all)
         })
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        fail()?;
+        fail(self.calls.as_deref())?;
         Ok(())
     }
 
     fn optimize(&self) -> Result<(), StoreError> {
-        fail()?;
+        fail(self.calls.as_deref())?;
         Ok(())
     }
 
     fn count(&self) -> Result<u64, StoreError> {
-        fail()?;
+        fail(self.calls.as_deref())?;
         Ok(self.with(|all| all.len() as u64))
     }
 
-    fn search(&self, vector: &[f32], k: usize) -> Result<Vec<(Record, f32)>, StoreError> {
-        fail()?;
-        let mut found: Vec<(Record, f32)> = self.with(|all| {
-            let dot = |v: &[f32]| v.iter().zip(vector).map(|(a, b)| a * b).sum();
-            all.values().map(|(v, record)| (record.clone(), dot(v))).collect()
+    fn search(&self, query: &Query<'_>) -> Result<Vec<(Payload, f32)>, StoreError> {
+        fail(self.calls.as_deref())?;
+        let dim = self.config.dim;
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+        // MaxSim; a point without vectors is not found.
+        let score = |own: &[f32]| {
+            let best = |row: &[f32]| own.chunks_exact(dim).map(|own| dot(row, own)).fold(f32::NEG_INFINITY, f32::max);
+            query.vectors.chunks_exact(dim).map(best).sum::<f32>()
+        };
+        let mut found: Vec<(Payload, f32)> = self.with(|all| {
+            let embedded = all.values().filter(|(values, _)| !values.is_empty());
+            embedded.map(|(values, payload)| (payload.clone(), score(values))).collect()
         });
         found.sort_by(|a, b| b.1.total_cmp(&a.1));
-        found.truncate(k);
+        found.truncate(query.limit);
         Ok(found)
     }
 
-    fn get(&self, ids: &[Uuid]) -> Result<Vec<Option<Record>>, StoreError> {
-        fail()?;
-        Ok(self.with(|all| ids.iter().map(|id| all.get(id).map(|(_, record)| record.clone())).collect()))
+    fn get(&self, ids: &[Uuid]) -> Result<Vec<Option<Payload>>, StoreError> {
+        fail(self.calls.as_deref())?;
+        Ok(self.with(|all| ids.iter().map(|id| all.get(id).map(|(_, payload)| payload.clone())).collect()))
     }
 
     fn scan(&self, from: Option<Uuid>, limit: usize) -> Result<(Vec<Point>, Option<Uuid>), StoreError> {
-        fail()?;
+        fail(self.calls.as_deref())?;
         self.with(|all| {
             let mut rest = all.range(from.unwrap_or(Uuid::nil())..);
             let page = rest.by_ref().take(limit);
-            let page = page.map(|(id, (v, r))| Point { id: *id, vector: v.clone(), record: r.clone() }).collect();
+            let page = page
+                .map(|(id, (v, r))| Point { id: *id, vectors: v.clone(), words: None, payload: r.clone() })
+                .collect();
             Ok((page, rest.next().map(|(id, _)| *id)))
         })
     }
 
     fn seal(self: Box<Self>) -> Result<(), StoreError> {
-        fail()?;
+        fail(self.calls.as_deref())?;
         Ok(())
     }
 }

@@ -8,11 +8,12 @@ pub mod edge;
 pub mod flat;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Article, Section};
+use super::{Article, PictureRef, Section};
 
 /// An engine that holds points. Every method blocks.
 pub trait Store: Send + Sync {
@@ -22,6 +23,11 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError::BadVector`] (nothing stored) or the engine's.
     fn upsert(&self, points: Vec<Point>) -> Result<(), StoreError>;
+    /// Removes points; ids that are not there are passed over. Durable as [`Store::upsert`].
+    ///
+    /// # Errors
+    /// The engine's.
+    fn delete(&self, ids: &[Uuid]) -> Result<(), StoreError>;
     /// Makes everything acknowledged durable.
     ///
     /// # Errors
@@ -37,16 +43,16 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The engine's.
     fn count(&self) -> Result<u64, StoreError>;
-    /// The `k` points with the largest dot product with `vector` (`[dim]`), best first.
+    /// The points nearest to a query, best first, with their scores.
     ///
     /// # Errors
     /// The engine's.
-    fn search(&self, vector: &[f32], k: usize) -> Result<Vec<(Record, f32)>, StoreError>;
-    /// Payloads by id, each at the place of its id.
+    fn search(&self, query: &Query<'_>) -> Result<Vec<(Payload, f32)>, StoreError>;
+    /// Payloads by id, each at its id's place; `None` for an id that is not there.
     ///
     /// # Errors
     /// The engine's.
-    fn get(&self, ids: &[Uuid]) -> Result<Vec<Option<Record>>, StoreError>;
+    fn get(&self, ids: &[Uuid]) -> Result<Vec<Option<Payload>>, StoreError>;
     /// A page of points in the order of their ids, from `from` on, and the id that the next page begins with.
     ///
     /// # Errors
@@ -59,6 +65,19 @@ pub trait Store: Send + Sync {
     fn seal(self: Box<Self>) -> Result<(), StoreError>;
 }
 
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// `[vectors, dim]` unit vectors, row by row.
+    pub vectors: &'a [f32],
+    /// Words, for a store with [`StoreConfig::words`]: its ranking by BM25 is fused with that by vectors.
+    pub words: Option<&'a str>,
+    /// Most points that are returned.
+    pub limit: usize,
+    /// Whether every point is compared, instead of walking a graph.
+    pub exact: bool,
+}
+
 /// The engines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,6 +88,68 @@ pub enum Engine {
     /// A plain file, for tests of what surrounds an engine.
     #[cfg(test)]
     Flat,
+}
+
+/// How an engine holds its points: part of what a knowledge base is built with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreConfig {
+    /// Length of a vector.
+    pub dim: usize,
+    /// Vectors of each embedded point, compared by MaxSim where there are several.
+    pub vectors: usize,
+    /// Whether the words of articles are indexed too.
+    pub words: bool,
+    /// Whether search reads shortened vectors first.
+    pub quantization: Quantization,
+    /// Links of a point in the graph (`m` of HNSW).
+    pub hnsw_m: usize,
+    /// Candidates that are looked at when a point is linked (`ef_construct`).
+    pub hnsw_ef_construct: usize,
+    /// Whether vectors stay on disk, and memory holds what the system caches of them.
+    pub on_disk: bool,
+}
+
+impl StoreConfig {
+    /// The defaults, for `vectors` vectors of `dim` numbers.
+    #[must_use]
+    pub fn new(dim: usize, vectors: usize) -> Self {
+        Self {
+            dim,
+            vectors,
+            words: false,
+            quantization: Quantization::None,
+            hnsw_m: 16,
+            hnsw_ef_construct: 100,
+            on_disk: false,
+        }
+    }
+}
+
+/// Shortened vectors, beside the full ones: search reads the short, and the best are scored again by the full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quantization {
+    /// Full vectors only.
+    #[default]
+    None,
+    /// A byte a number.
+    Int8,
+    /// A bit a number.
+    Binary,
+}
+
+impl Quantization {
+    /// All by name.
+    pub const NAMES: [(&'static str, Self); 3] = [("none", Self::None), ("int8", Self::Int8), ("binary", Self::Binary)];
+}
+
+impl FromStr for Quantization {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::NAMES.into_iter().find(|(name, _)| *name == text).map(|(_, value)| value);
+        found.ok_or_else(|| format!("unknown quantization {text:?}; expected none, int8 or binary"))
+    }
 }
 
 impl Engine {
@@ -84,14 +165,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`StoreError::NoEngine`], or the engine's.
-    pub fn create(self, dir: &Path, dim: usize) -> Result<Box<dyn Store>, StoreError> {
+    pub fn create(self, dir: &Path, config: &StoreConfig) -> Result<Box<dyn Store>, StoreError> {
         match self {
             #[cfg(feature = "edge")]
-            Self::Edge => Ok(Box::new(edge::EdgeStore::create(dir, dim)?)),
+            Self::Edge => Ok(Box::new(edge::EdgeStore::create(dir, config)?)),
             #[cfg(not(feature = "edge"))]
-            Self::Edge => no_engine(dir, dim),
+            Self::Edge => no_engine(dir, config),
             #[cfg(test)]
-            Self::Flat => Ok(Box::new(flat::FlatStore::create(dir, dim)?)),
+            Self::Flat => Ok(Box::new(flat::FlatStore::create(dir, config)?)),
         }
     }
 
@@ -99,69 +180,125 @@ impl Engine {
     ///
     /// # Errors
     /// [`StoreError::NoEngine`], or the engine's; a panic of an engine over damaged files is an error too.
-    pub fn open(self, dir: &Path, dim: usize) -> Result<Box<dyn Store>, StoreError> {
+    pub fn open(self, dir: &Path, config: &StoreConfig) -> Result<Box<dyn Store>, StoreError> {
         match self {
             #[cfg(feature = "edge")]
-            Self::Edge => Ok(Box::new(edge::EdgeStore::open(dir, dim)?)),
+            Self::Edge => Ok(Box::new(edge::EdgeStore::open(dir, config)?)),
             #[cfg(not(feature = "edge"))]
-            Self::Edge => no_engine(dir, dim),
+            Self::Edge => no_engine(dir, config),
             #[cfg(test)]
-            Self::Flat => Ok(Box::new(flat::FlatStore::open(dir, dim)?)),
+            Self::Flat => Ok(Box::new(flat::FlatStore::open(dir, config)?)),
         }
     }
 }
 
 #[cfg(not(feature = "edge"))]
-fn no_engine(_: &Path, _: usize) -> Result<Box<dyn Store>, StoreError> {
+fn no_engine(_: &Path, _: &StoreConfig) -> Result<Box<dyn Store>, StoreError> {
     Err(StoreError::NoEngine)
 }
 
 /// A point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// See [`point_id`].
+    /// See [`point_id`] and [`part_id`].
     pub id: Uuid,
-    /// Unit vector `[dim]`.
-    pub vector: Vec<f32>,
-    /// Payload.
-    pub record: Record,
+    /// Unit vectors `[vectors, dim]`, row by row; none for an article that is found by its parts.
+    pub vectors: Vec<f32>,
+    /// What a store with [`StoreConfig::words`] finds it by; an engine keeps no more of it than it needs for that, so
+    /// that a point which is read has none.
+    pub words: Option<String>,
+    /// What it stands for.
+    pub payload: Payload,
 }
 
-/// Payload of a point.
+/// What a point stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Payload {
+    /// A whole article.
+    Article(Record),
+    /// A part of one.
+    Part(Part),
+}
+
+/// A part of an article that has an embedding of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// [`Article::url`] of the article.
+    pub part_of: String,
+    /// Index of its section; of a picture, that of the section it stands in.
+    pub section: usize,
+    /// Index of the picture, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<usize>,
+}
+
+/// A whole article, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// See [`Article::url`].
     pub url: String,
     /// See [`Article::title`].
     pub title: String,
-    /// Headings.
-    pub section_titles: Vec<String>,
-    /// Bodies, as many.
-    pub section_texts: Vec<String>,
-    /// Lead picture, relative to the manifest's `picture_root`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// Line of the source.
-    pub line: u64,
+    /// See [`Article::sections`].
+    pub sections: Vec<Section>,
+    /// See [`Article::pictures`]; their names are paths below the manifest's `picture_root`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pictures: Vec<PictureRef>,
+    /// Index of its source in the manifest's `sources`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub source: usize,
+    /// Number of its record there.
+    pub record: u64,
+    /// Parts of it that may have points of their own; see [`part_id`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parts: usize,
+}
+
+// The signature that serde asks for.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Record {
-    /// The payload of `article`, read from `line`.
+    /// The payload of `article`, which is record number `record` of source number `source`.
     #[must_use]
-    pub fn new(article: Article, line: u64) -> Self {
-        let (section_titles, section_texts) = article.sections.into_iter().map(|s| (s.title, s.text)).unzip();
-        Self { url: article.url, title: article.title, section_titles, section_texts, image: article.image, line }
+    pub fn new(article: Article, source: usize, record: u64, parts: usize) -> Self {
+        let Article { url, title, sections, pictures } = article;
+        Self { url, title, sections, pictures, source, record, parts }
     }
 
     /// The article.
     #[must_use]
     pub fn into_article(self) -> Article {
-        let sections = self.section_titles.into_iter().zip(self.section_texts);
-        Article {
-            url: self.url,
-            title: self.title,
-            sections: sections.map(|(title, text)| Section { title, text }).collect(),
-            image: self.image,
+        let Self { url, title, sections, pictures, .. } = self;
+        Article { url, title, sections, pictures }
+    }
+}
+
+impl Payload {
+    /// Reads what an engine kept of point `id`.
+    ///
+    /// # Errors
+    /// [`StoreError::BadPayload`].
+    pub fn from_json(id: Uuid, json: serde_json::Map<String, serde_json::Value>) -> Result<Self, StoreError> {
+        let is_part = json.contains_key("part_of");
+        let json = serde_json::Value::Object(json);
+        let read = if is_part {
+            serde_json::from_value(json).map(Self::Part)
+        } else {
+            serde_json::from_value(json).map(Self::Article)
+        };
+        read.map_err(|e| StoreError::BadPayload { id: id.to_string(), reason: e.to_string() })
+    }
+
+    /// URL of the article that it stands for or belongs to.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Article(record) => &record.url,
+            Self::Part(part) => &part.part_of,
         }
     }
 }
@@ -220,65 +357,92 @@ pub fn point_id(url: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, url.as_bytes())
 }
 
-/// Says what is wrong with an embedding, if anything.
+/// Identity of the point of an article's `n`-th part, within the article's own.
 #[must_use]
-pub fn bad_vector(vector: &[f32], dim: usize) -> Option<String> {
-    if vector.len() != dim {
-        return Some(format!("{} numbers, expected {dim}", vector.len()));
+pub fn part_id(article: Uuid, n: usize) -> Uuid {
+    Uuid::new_v5(&article, &(n as u64).to_le_bytes())
+}
+
+/// Says what is wrong with an embedding `[vectors, dim]`, if anything.
+#[must_use]
+pub fn bad_vectors(values: &[f32], config: &StoreConfig) -> Option<String> {
+    let StoreConfig { dim, vectors, .. } = *config;
+    if values.len() != dim * vectors {
+        let expected = if vectors == 1 { dim.to_string() } else { format!("{vectors} times {dim}") };
+        return Some(format!("{} numbers, expected {expected}", values.len()));
     }
-    if let Some(at) = vector.iter().position(|v| !v.is_finite()) {
-        return Some(format!("{} at place {at}, expected finite numbers", vector[at]));
+    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        return Some(format!("{} at place {at}, expected finite numbers", values[at]));
     }
-    let norm = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
-    ((norm - 1.0).abs() > 1e-2).then(|| format!("length {norm:.4}, expected 1"))
+    values.chunks_exact(dim.max(1)).find_map(|vector| {
+        let norm = vector.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>().sqrt();
+        ((norm - 1.0).abs() > 1e-2).then(|| format!("length {norm:.4}, expected 1"))
+    })
 }
 
 /// Checks a whole batch.
 ///
 /// # Errors
 /// [`StoreError::BadVector`] for the first that is wrong.
-pub fn check_points(points: &[Point], dim: usize) -> Result<(), StoreError> {
-    points.iter().try_for_each(|point| match bad_vector(&point.vector, dim) {
-        None => Ok(()),
-        Some(reason) => Err(StoreError::BadVector { url: point.record.url.clone(), reason }),
+pub fn check_points(points: &[Point], config: &StoreConfig) -> Result<(), StoreError> {
+    points.iter().filter(|point| !point.vectors.is_empty()).try_for_each(|point| {
+        match bad_vectors(&point.vectors, config) {
+            None => Ok(()),
+            Some(reason) => Err(StoreError::BadVector { url: point.payload.url().to_owned(), reason }),
+        }
     })
 }
 
-/// BLAKE3 over all points in the order of their ids: id, payload, vector bits. Equal hashes are equal contents,
-/// however they came to be and wherever the engine put them.
+/// What a store holds, by reading all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// BLAKE3 over all points in the order of their ids: id, payload, vector bits. Equal hashes are equal contents,
+    /// however they came to be and wherever the engine put them.
+    pub hash: String,
+    /// Points.
+    pub points: u64,
+    /// Points that stand for whole articles.
+    pub articles: u64,
+    /// Sections of those.
+    pub sections: u64,
+    /// Points with vectors.
+    pub embeddings: u64,
+}
+
+/// Reads everything in a store. `seen` is told the points read so far.
 ///
 /// # Errors
 /// The engine's.
-pub fn content_hash(store: &dyn Store, mut seen: impl FnMut(u64)) -> Result<String, StoreError> {
+pub fn content(store: &dyn Store, mut seen: impl FnMut(u64)) -> Result<Content, StoreError> {
     let mut hasher = blake3::Hasher::new();
-    let text = |hasher: &mut blake3::Hasher, text: &str| {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    };
-    let (mut from, mut total) = (None, 0);
+    let mut content = Content::default();
+    let mut from = None;
     loop {
         let (points, next) = store.scan(from, 256)?;
-        for Point { id, vector, record } in &points {
+        for Point { id, vectors, payload, words: _ } in &points {
             hasher.update(id.as_bytes());
-            text(&mut hasher, &record.url);
-            text(&mut hasher, &record.title);
-            hasher.update(&(record.section_titles.len() as u64).to_le_bytes());
-            for part in record.section_titles.iter().chain(&record.section_texts) {
-                text(&mut hasher, part);
-            }
-            hasher.update(&[u8::from(record.image.is_some())]);
-            text(&mut hasher, record.image.as_deref().unwrap_or_default());
-            hasher.update(&record.line.to_le_bytes());
-            hasher.update(&(vector.len() as u64).to_le_bytes());
-            for value in vector {
+            // Fields of a struct are written in the order of its declaration, whatever the engine did to them.
+            let bytes = serde_json::to_vec(payload)
+                .map_err(|e| StoreError::BadPayload { id: id.to_string(), reason: e.to_string() })?;
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
+            hasher.update(&(vectors.len() as u64).to_le_bytes());
+            for value in vectors {
                 hasher.update(&value.to_bits().to_le_bytes());
             }
+            content.embeddings += u64::from(!vectors.is_empty());
+            if let Payload::Article(record) = payload {
+                content.articles += 1;
+                content.sections += record.sections.len() as u64;
+            }
         }
-        total += points.len() as u64;
-        seen(total);
+        content.points += points.len() as u64;
+        seen(content.points);
         match next {
             Some(next) => from = Some(next),
-            None => return Ok(hasher.finalize().to_hex().to_string()),
+            None => {
+                content.hash = hasher.finalize().to_hex().to_string();
+                return Ok(content);
+            }
         }
     }
 }
@@ -290,11 +454,14 @@ mod tests {
 
     #[test]
     fn vectors_that_no_search_would_find_are_told() {
-        assert_eq!(bad_vector(&[0.6, 0.8], 2), None);
-        assert!(bad_vector(&[0.6, 0.8], 3).unwrap().contains("2 numbers, expected 3"));
-        assert!(bad_vector(&[f32::NAN, 1.0], 2).unwrap().contains("NaN at place 0"));
-        assert!(bad_vector(&[0.0, 0.0], 2).unwrap().contains("length 0.0000"));
-        assert!(bad_vector(&[3.0, 4.0], 2).unwrap().contains("length 5.0000"));
+        let bad = |values: &[f32], dim, vectors| bad_vectors(values, &StoreConfig::new(dim, vectors));
+        assert_eq!(bad(&[0.6, 0.8], 2, 1), None);
+        assert_eq!(bad(&[0.6, 0.8, 1.0, 0.0], 2, 2), None);
+        assert!(bad(&[0.6, 0.8], 3, 1).unwrap().contains("2 numbers, expected 3"));
+        assert!(bad(&[0.6, 0.8], 2, 3).unwrap().contains("2 numbers, expected 3 times 2"));
+        assert!(bad(&[f32::NAN, 1.0], 2, 1).unwrap().contains("NaN at place 0"));
+        assert!(bad(&[0.0, 0.0], 2, 1).unwrap().contains("length 0.0000"));
+        assert!(bad(&[0.6, 0.8, 3.0, 4.0], 2, 2).unwrap().contains("length 5.0000"));
     }
 
     #[test]
@@ -306,7 +473,7 @@ mod tests {
     #[cfg(not(feature = "edge"))]
     #[test]
     fn without_the_engine_the_feature_is_named() {
-        let error = Engine::Edge.create(Path::new("nowhere"), 2).err().unwrap();
+        let error = Engine::Edge.create(Path::new("nowhere"), &StoreConfig::new(2, 1)).err().unwrap();
         assert!(error.to_string().contains("cargo feature `edge`"), "{error}");
     }
 }
