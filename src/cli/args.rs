@@ -103,6 +103,7 @@ impl Command {
                 KbCommand::List(a) => a.json,
                 KbCommand::Search(a) => a.json,
                 KbCommand::Verify(a) => a.json,
+                KbCommand::Use(_) | KbCommand::Drop(_) | KbCommand::Export(_) => false,
             },
             Self::Models(a) => match &a.command {
                 ModelsCommand::List(a) => a.json,
@@ -183,16 +184,46 @@ pub enum KbCommand {
     List(KbListArgs),
     /// Search by text, picture or both
     Search(KbSearchArgs),
-    /// Read every file of a knowledge base and compare its hash
-    Verify(KbStatusArgs),
+    /// Read all of a knowledge base, and embed some of it again
+    Verify(KbVerifyArgs),
+    /// Put another finished build in use
+    Use(KbUseArgs),
+    /// Remove a knowledge base, or one of its builds
+    Drop(KbDropArgs),
+    /// Write articles and embeddings out, to build from elsewhere
+    Export(KbExportArgs),
 }
 
 /// `cicerone kb build`
 #[derive(Debug, Args)]
 pub struct KbBuildArgs {
     /// What to build from: `evqa:FILE`, Encyclopedic-VQA articles, one JSON object a line
-    #[arg(long, value_name = "KIND:PATH")]
-    pub source: String,
+    #[arg(long, value_name = "KIND:PATH", required_unless_present_any = ["remove", "remove_listed"])]
+    pub source: Option<String>,
+    /// Add the source's articles to those that are there; one of the same URL takes the other's place
+    #[arg(long, conflicts_with = "dry_run")]
+    pub add: bool,
+    /// Remove the article of this URL (may be given several times)
+    #[arg(long, value_name = "URL", conflicts_with_all = ["source", "add", "dry_run", "vectors"])]
+    pub remove: Vec<String>,
+    /// Remove the articles whose URLs stand in this file, one a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "add", "dry_run", "vectors"])]
+    pub remove_listed: Option<PathBuf>,
+    /// Directory of the articles' pictures; by default that of the source
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
+    /// Embeddings made elsewhere (.safetensors or .npy), instead of the retriever
+    #[arg(long, value_name = "FILE")]
+    pub vectors: Option<PathBuf>,
+    /// Their keys, one a line; by default beside them with the ending .keys.txt
+    #[arg(long, value_name = "FILE", requires = "vectors")]
+    pub keys: Option<PathBuf>,
+    /// The retriever that made them, where the file does not say; by default the configured one
+    #[arg(long, value_name = "HEX", requires = "vectors")]
+    pub fingerprint: Option<String>,
+    /// Read everything and say what would be built
+    #[arg(long)]
+    pub dry_run: bool,
     /// Name of the knowledge base; by default the configured one
     #[arg(long)]
     pub name: Option<String>,
@@ -210,7 +241,52 @@ pub struct KbBuildArgs {
     pub json: bool,
 }
 
-/// `cicerone kb status`, `cicerone kb verify`
+/// `cicerone kb verify`
+#[derive(Debug, Args)]
+pub struct KbVerifyArgs {
+    /// Name; by default the configured one
+    pub name: Option<String>,
+    /// Do not embed anything again
+    #[arg(long)]
+    pub without_retriever: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `cicerone kb use`
+#[derive(Debug, Args)]
+pub struct KbUseArgs {
+    /// Name
+    pub name: String,
+    /// Number of the build (see kb status)
+    pub build: u32,
+}
+
+/// `cicerone kb drop`
+#[derive(Debug, Args)]
+pub struct KbDropArgs {
+    /// Name
+    pub name: String,
+    /// Number of the build; without it, all of the knowledge base
+    #[arg(long, value_name = "N")]
+    pub build: Option<u32>,
+    /// Do it
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `cicerone kb export`
+#[derive(Debug, Args)]
+pub struct KbExportArgs {
+    /// Name; by default the configured one
+    pub name: Option<String>,
+    /// Directory to write to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// `cicerone kb status`
 #[derive(Debug, Args)]
 pub struct KbStatusArgs {
     /// Name; by default the configured one

@@ -4,6 +4,8 @@ use std::fmt;
 
 use toml::Value;
 
+use crate::kb::Template;
+
 /// One key.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -30,6 +32,8 @@ pub enum Kind {
     Number(f64, f64),
     /// `true` or `false`.
     Bool,
+    /// A text that [`Template`] takes.
+    Template,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -56,7 +60,7 @@ pub const KEYS: &[Key] = &[
     key("kb.top_k", Kind::Integer(1, 1000)),
     key("kb.build.batch", Kind::Integer(1, 1024)),
     key("kb.build.unit", Kind::Choice(&["article", "picture", "section"])),
-    key("kb.build.embed_text", Kind::Text),
+    key("kb.build.embed_text", Kind::Template),
     key("kb.build.text_chars", Kind::Integer(1, 1 << 20)),
     key("kb.build.embed_image", Kind::Bool),
     key("kb.build.drop_sections", Kind::Text),
@@ -126,6 +130,10 @@ impl Kind {
                 let fits = !s.trim().is_empty();
                 (Value::String(s), fits)
             }
+            (Self::Template, Value::String(s)) => {
+                let fits = s.parse::<Template>().is_ok();
+                (Value::String(s), fits)
+            }
             (Self::Choice(words), Value::String(s)) => {
                 let fits = words.contains(&s.as_str());
                 (Value::String(s), fits)
@@ -188,6 +196,9 @@ impl fmt::Display for Kind {
             Self::Integer(low, high) => write!(f, "a whole number from {low} to {high}"),
             Self::Number(low, high) => write!(f, "a number from {low} to {high}"),
             Self::Bool => f.write_str("true or false"),
+            Self::Template => {
+                f.write_str("title, title+summary, none, or a template of {title}, {section}, {text} and {caption}")
+            }
             Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
         }
     }

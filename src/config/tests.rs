@@ -215,7 +215,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "[kb.build]\nembed_text = \"titel\"",
-        "line 2: `kb.build.embed_text` is \"titel\"; expected one of title, title+summary, none; did you mean \"title\"?",
+        "line 2: `kb.build.embed_text` is \"titel\"; expected title, title+summary, none, or a template of {title}",
     ),
     (
         "[generator]\nformat = \"q8\"",

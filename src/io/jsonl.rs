@@ -58,10 +58,7 @@ impl JsonlWriter {
     /// # Errors
     /// [`IoError::Encode`] for a value that JSON cannot hold (nothing is written), or the system's reason.
     pub fn append<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), IoError> {
-        let mut line = serde_json::to_vec(value)
-            .map_err(|e| IoError::Encode { path: self.path.clone(), reason: e.to_string() })?;
-        line.push(b'\n');
-        Ok(self.file.write_all(&line)?)
+        write_line(&mut self.file, &self.path, value)
     }
 
     /// Makes what was appended durable.
@@ -71,6 +68,17 @@ impl JsonlWriter {
     pub fn sync(&mut self) -> Result<(), IoError> {
         Ok(self.file.sync_data()?)
     }
+}
+
+/// Writes one value as one line of the file `path`, in one write.
+///
+/// # Errors
+/// [`IoError::Encode`] for a value that JSON cannot hold (nothing is written), or the system's reason.
+pub fn write_line<T: Serialize + ?Sized>(file: &mut impl Write, path: &Path, value: &T) -> Result<(), IoError> {
+    let mut line =
+        serde_json::to_vec(value).map_err(|e| IoError::Encode { path: path.to_owned(), reason: e.to_string() })?;
+    line.push(b'\n');
+    Ok(file.write_all(&line)?)
 }
 
 fn is_whole_value(tail: &[u8]) -> bool {

@@ -9,6 +9,7 @@
 //! | [`hash`] | BLAKE3 and SHA-256 of files of any size in bounded memory |
 
 pub mod atomic;
+pub mod copy;
 pub mod hash;
 pub mod jsonl;
 pub mod lock;
@@ -18,7 +19,7 @@ pub mod pictures;
 use std::path::PathBuf;
 
 pub use atomic::{AtomicFile, write_atomic};
-pub use jsonl::{JsonlReader, JsonlWriter};
+pub use jsonl::{JsonlReader, JsonlWriter, write_line};
 pub use lock::DirLock;
 pub use paths::safe_join;
 

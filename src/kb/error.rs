@@ -112,6 +112,62 @@ pub enum KbError {
     /// A thread of the build ended without a word.
     #[error("a thread of the build broke off; the same command goes on from the last checkpoint")]
     Thread,
+    /// A build that is not there, or not finished.
+    #[error(
+        "knowledge base {name:?} has no finished build {number}; finished are {builds}",
+        builds = .finished.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    NoBuild {
+        /// The knowledge base.
+        name: String,
+        /// What was asked for.
+        number: u32,
+        /// Those that are finished.
+        finished: Vec<u32>,
+    },
+    /// The build in use was to be removed.
+    #[error(
+        "build {number} of knowledge base {name:?} is in use; put another in use first (cicerone kb use), or remove all of it without --build"
+    )]
+    InUse {
+        /// The knowledge base.
+        name: String,
+        /// The build.
+        number: u32,
+    },
+    /// A file of embeddings that cannot be used.
+    #[error("embeddings in {path}: {reason}", path = .path.display())]
+    Vectors {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// Articles are to be added whose pictures lie elsewhere.
+    #[error(
+        "its pictures are in {found}, those of the knowledge base in {expected}; put them there, or name it with --pictures",
+        found = .found.display(), expected = .expected.display()
+    )]
+    OtherPictures {
+        /// Directory of what is to be added.
+        found: PathBuf,
+        /// Directory of the knowledge base.
+        expected: PathBuf,
+    },
+    /// An article to be removed that is not there.
+    #[error("there is no article {url} in knowledge base {name:?}; nothing was removed")]
+    NoSuchArticle {
+        /// What was asked for.
+        url: String,
+        /// The knowledge base.
+        name: String,
+    },
+    /// Every article was to be removed.
+    #[error("no article of knowledge base {name:?} would be left; remove all of it: cicerone kb drop {name}")]
+    NothingLeft {
+        /// The knowledge base.
+        name: String,
+    },
     /// Not a query for this knowledge base.
     #[error("query embedding: {0}")]
     Query(String),
@@ -138,6 +194,10 @@ impl KbError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Name { .. } | Self::NotFound { .. } | Self::Query(_) => 2,
+            Self::Vectors { .. }
+            | Self::OtherPictures { .. }
+            | Self::NoSuchArticle { .. }
+            | Self::NothingLeft { .. } => 2,
             Self::Source(SourceError::Kind { .. } | SourceError::Read { .. }) => 2,
             Self::Io(IoError::Locked { .. }) => 3,
             Self::FingerprintMismatch { .. } => 4,
@@ -160,6 +220,12 @@ impl KbError {
             Self::Embed { .. } => "kb_embed",
             Self::Count { .. } => "kb_count",
             Self::Thread => "kb_thread",
+            Self::NoBuild { .. } => "kb_no_build",
+            Self::InUse { .. } => "kb_in_use",
+            Self::Vectors { .. } => "kb_vectors",
+            Self::OtherPictures { .. } => "kb_other_pictures",
+            Self::NoSuchArticle { .. } => "kb_no_such_article",
+            Self::NothingLeft { .. } => "kb_nothing_left",
             Self::Query(_) => "kb_query",
             Self::Source(_) => "kb_source",
             Self::Store(_) => "kb_engine",

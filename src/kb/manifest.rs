@@ -28,6 +28,8 @@ pub struct Manifest {
     pub name: String,
     /// What it was built from, and then what was added to it.
     pub sources: Vec<Identity>,
+    /// BLAKE3 of what this build read: its source, or the list of what it removed.
+    pub input_hash: String,
     /// [`Manifest::content_hash`] of the build that it was made from by adding or removing articles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
@@ -183,14 +185,13 @@ fn check_hash(dir: &Path, entry: &FileEntry) -> Result<(), String> {
     }
 }
 
-/// Sizes and hashes of all files below `dir`/`below`, in the order of their names.
+/// Paths of all files below `dir`/`below`, relative to `dir`, in the order of their names.
 ///
 /// # Errors
 /// The system's.
-pub fn list_files(dir: &Path, below: &str, mut seen: impl FnMut(u64)) -> Result<Vec<FileEntry>, KbError> {
+pub fn files_below(dir: &Path, below: &str) -> Result<Vec<String>, KbError> {
     let mut folders = vec![below.to_owned()];
     let mut files = Vec::new();
-    let mut done = 0;
     while let Some(folder) = folders.pop() {
         for entry in fs_err::read_dir(dir.join(&folder))? {
             let entry = entry?;
@@ -198,19 +199,27 @@ pub fn list_files(dir: &Path, below: &str, mut seen: impl FnMut(u64)) -> Result<
                 std::io::Error::new(std::io::ErrorKind::InvalidData, format!("file name {name:?} is not UTF-8"))
             })?;
             let path = format!("{folder}/{name}");
-            let meta = entry.metadata()?;
-            if meta.is_dir() {
-                folders.push(path);
-            } else {
-                let blake3 = io::hash::blake3_file(&dir.join(&path))?;
-                done += meta.len();
-                seen(done);
-                files.push(FileEntry { path, size: meta.len(), blake3 });
-            }
+            if entry.file_type()?.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
-    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files.sort();
     Ok(files)
+}
+
+/// Sizes and hashes of all files below `dir`/`below`, in the order of their names.
+///
+/// # Errors
+/// The system's.
+pub fn list_files(dir: &Path, below: &str, mut seen: impl FnMut(u64)) -> Result<Vec<FileEntry>, KbError> {
+    let mut done = 0;
+    let mut entry = |path: String| {
+        let full = dir.join(&path);
+        let (size, blake3) = (fs_err::metadata(&full)?.len(), io::hash::blake3_file(&full)?);
+        done += size;
+        seen(done);
+        Ok(FileEntry { path, size, blake3 })
+    };
+    files_below(dir, below)?.into_iter().map(&mut entry).collect()
 }
 
 #[cfg(test)]
@@ -230,6 +239,7 @@ mod tests {
                 bytes: 1,
                 unit: RecordUnit::Line,
             }],
+            input_hash: "00".into(),
             base: None,
             picture_root: ".".into(),
             fingerprint: "f".into(),

@@ -10,6 +10,9 @@
 //! | [`store`] | the engine: points with vectors and payload, exactly counted |
 //! | [`mod@build`] | source and embedder become a knowledge base, interrupted and resumed at will |
 //! | [`manifest`] | what a finished base is made of, and how to see that it is whole |
+//! | [`vectors`] | embeddings made elsewhere, in a file |
+//! | [`manage`] | finished builds are put in use, removed and written out |
+//! | [`verify`] | a whole look at a finished base: files, counts, parts, embeddings made again |
 //! | [`open`] | a finished base, opened under one retriever and searched |
 //!
 //! Everything here blocks: from asynchronous code call it through `spawn_blocking`.
@@ -17,12 +20,15 @@
 pub mod article;
 pub mod build;
 pub mod error;
+pub mod manage;
 pub mod manifest;
 pub mod open;
 pub mod place;
 pub mod recipe;
 pub mod source;
 pub mod store;
+pub mod vectors;
+pub mod verify;
 
 use std::path::PathBuf;
 

@@ -46,7 +46,7 @@ impl KnowledgeBase {
         }
     }
 
-    fn open_build(place: &Place, number: u32, expect: Option<&str>) -> Result<Self, KbError> {
+    pub(super) fn open_build(place: &Place, number: u32, expect: Option<&str>) -> Result<Self, KbError> {
         let dir = place.build(number);
         let manifest = match Manifest::read(&dir) {
             Ok(Some(manifest)) => manifest,
@@ -74,22 +74,6 @@ impl KnowledgeBase {
             return Err(damaged(format!("it holds {count} points, expected {}", manifest.counts.points)));
         }
         Ok(Self { store, manifest, dir, _lock: lock })
-    }
-
-    /// Compares every file's hash with the manifest, then opens it: finds what [`KnowledgeBase::open`] does not look
-    /// for, a changed byte in a large file. `seen` is told the bytes read so far.
-    ///
-    /// # Errors
-    /// As [`KnowledgeBase::open`].
-    pub fn verify(root: &Path, name: &str, seen: impl FnMut(u64)) -> Result<Self, KbError> {
-        let place = Place::new(root, name)?;
-        let number = place.current()?.ok_or_else(|| place.not_found())?;
-        let dir = place.build(number);
-        if let Ok(Some(manifest)) = Manifest::read(&dir) {
-            let _lock = DirLock::acquire(&dir)?;
-            manifest.check_hashes(&dir, seen).map_err(|reason| place.damaged(&dir, reason, Some(&manifest)))?;
-        }
-        Self::open_build(&place, number, None)
     }
 
     /// The `k` articles nearest to an embedding (`[vectors, dim]`, each of length 1), best first; ties by URL. `words`
@@ -178,6 +162,11 @@ impl KnowledgeBase {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The engine underneath.
+    pub(super) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
     }
 
     /// Directory of the build.

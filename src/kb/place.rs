@@ -93,6 +93,17 @@ impl Place {
         Ok(io::write_atomic(&self.dir().join(CURRENT), format!("{number:06}\n").as_bytes())?)
     }
 
+    /// Takes the pointer away, if there is one.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn clear_current(&self) -> Result<(), KbError> {
+        match fs_err::remove_file(self.dir().join(CURRENT)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(io::atomic::sync_dir(&self.dir())?),
+        }
+    }
+
     /// Numbers of all builds, finished or not, the oldest first.
     ///
     /// # Errors
@@ -147,6 +158,8 @@ pub struct Status {
     pub bytes: u64,
     /// Why the build in use cannot be opened: files missing or of another size.
     pub damage: Option<String>,
+    /// Finished builds by number, that in use among them.
+    pub builds: Vec<u32>,
     /// A build that has not finished.
     pub in_progress: Option<InProgress>,
 }
@@ -204,8 +217,15 @@ fn names(root: &Path) -> Result<Vec<Place>, KbError> {
 }
 
 fn status_of(place: &Place) -> Result<Status, KbError> {
-    let mut status =
-        Status { name: place.name.clone(), dir: None, manifest: None, bytes: 0, damage: None, in_progress: None };
+    let mut status = Status {
+        name: place.name.clone(),
+        dir: None,
+        manifest: None,
+        bytes: 0,
+        damage: None,
+        builds: Vec::new(),
+        in_progress: None,
+    };
     match place.current() {
         Ok(None) => {}
         Ok(Some(number)) => {
@@ -226,9 +246,9 @@ fn status_of(place: &Place) -> Result<Status, KbError> {
     }
     for number in place.numbers()? {
         let dir = place.build(number);
-        if !dir.join(super::manifest::MANIFEST).exists()
-            && let Some(checkpoint) = Checkpoint::read(&dir)
-        {
+        if dir.join(super::manifest::MANIFEST).exists() {
+            status.builds.push(number);
+        } else if let Some(checkpoint) = Checkpoint::read(&dir) {
             let (done, articles) = (checkpoint.position.record, checkpoint.counts.articles);
             status.in_progress = Some(InProgress { dir, done, articles });
         }

@@ -13,7 +13,9 @@ use crate::config::{Config, ModelRef};
 use crate::generator::{Generator, GeneratorError, PromptError, Templates};
 use crate::kb::{self, Article, Document, Embedder, Hit, KbError, KnowledgeBase};
 use crate::models::{Models, ModelsError};
+use crate::retriever::config::RetConfig;
 use crate::retriever::device::DeviceChoice;
+use crate::retriever::preprocess::text::TextProcessor;
 use crate::retriever::{
     Embedding, Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
 };
@@ -169,6 +171,17 @@ pub fn start_retriever(config: &Config) -> Result<Retriever, EnginesError> {
         let _ = rayon::ThreadPoolBuilder::new().num_threads(config.retriever.threads).build_global();
     }
     Ok(Retriever::start(files)?)
+}
+
+/// The tokenizer of the retriever, for what it does not read of a text.
+///
+/// # Errors
+/// Missing or unusable files.
+pub fn document_texts(config: &Config) -> Result<TextProcessor, EnginesError> {
+    let part = &config.retriever;
+    let tokenizer = model_file(config, "the retriever", &part.text_tokenizer, "tokenizer.json")?;
+    let description = own_file(config, "retriever.config", &part.config, "retriever.json")?;
+    Ok(TextProcessor::load(&tokenizer, RetConfig::load(&description)?.max_text_tokens)?)
 }
 
 /// Loads the sentence encoder that ranks sections.

@@ -18,7 +18,7 @@ pub const CHECKPOINT: &str = "checkpoint.json";
 pub struct Checkpoint {
     /// What is being built.
     pub key: Key,
-    /// What the articles that are there already came from: those of the build that this one was made from.
+    /// [`Manifest::sources`] of the build that this one is made from.
     pub sources: Vec<Identity>,
     /// Everything up to here is in the store, durably.
     pub position: Position,
@@ -38,8 +38,8 @@ pub struct Key {
     pub format: u32,
     /// [`Manifest::base`].
     pub base: Option<String>,
-    /// Hash of the source's bytes.
-    pub source_hash: String,
+    /// [`Manifest::input_hash`].
+    pub input_hash: String,
     /// The retriever.
     pub fingerprint: String,
     /// What is embedded.
@@ -56,7 +56,7 @@ impl Key {
         Self {
             format: manifest.format,
             base: manifest.base.clone(),
-            source_hash: manifest.sources.last().map(|source| source.hash.clone()).unwrap_or_default(),
+            input_hash: manifest.input_hash.clone(),
             fingerprint: manifest.fingerprint.clone(),
             recipe: manifest.recipe.clone(),
             engine: manifest.engine,
@@ -70,8 +70,8 @@ impl Key {
         let shape = (store.dim, store.vectors) != (old_store.dim, old_store.vectors);
         let parts = [
             (self.format != old.format, "the format"),
-            (self.base != old.base, "what it is added to"),
-            (self.source_hash != old.source_hash, "the source"),
+            (self.base != old.base, "what it is made from"),
+            (self.input_hash != old.input_hash, "the source"),
             (self.fingerprint != old.fingerprint || shape, "the retriever"),
             (self.recipe != old.recipe || (store != old_store && !shape), "the options"),
             (self.engine != old.engine, "the engine"),

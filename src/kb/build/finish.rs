@@ -1,29 +1,36 @@
 //! The end of a build: index, seal, read back, hash, manifest, pointer, and away with what is old.
 
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::checkpoint::CHECKPOINT;
-use super::{BuildEvent, BuildOptions, Checkpoint, INDEX, Job, Stage, Timings, crash};
-use crate::io::pictures::PictureFiles;
+use super::{BuildEvent, Checkpoint, INDEX, Job, Stage, Timings, crash};
 use crate::io::{DirLock, IoError};
 use crate::kb::manifest::{FORMAT, list_files};
 use crate::kb::place::Place;
+use crate::kb::source::Identity;
 use crate::kb::store::{Content, content};
-use crate::kb::{Counts, KbError, Manifest, Source};
+use crate::kb::{Counts, KbError, Manifest};
+
+/// What a manifest says of where its articles came from.
+pub(super) struct Origin {
+    /// [`Manifest::sources`].
+    pub sources: Vec<Identity>,
+    /// [`Manifest::picture_root`].
+    pub picture_root: PathBuf,
+}
 
 /// Makes a filled job a finished build.
 pub(super) fn finish(
     job: Job,
     place: &Place,
-    options: &BuildOptions,
-    source: &dyn Source,
+    origin: Origin,
     timings: &mut Timings,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Manifest, KbError> {
     let Job { number: _, dir, store, checkpoint } = job;
-    let Checkpoint { key, mut counts, mut sources, .. } = checkpoint;
+    let Checkpoint { key, mut counts, .. } = checkpoint;
     let mut progress = |stage, done, total| watch(BuildEvent::Progress { stage, done, total });
-    source.check_unchanged()?;
     let expect = |what, found, expected| {
         if found == expected { Ok(()) } else { Err(KbError::Count { what, found, expected }) }
     };
@@ -62,12 +69,10 @@ pub(super) fn finish(
     let manifest = Manifest {
         format: FORMAT,
         name: place.name().to_owned(),
-        sources: {
-            sources.push(source.identity().clone());
-            sources
-        },
+        sources: origin.sources,
+        input_hash: key.input_hash,
         base: key.base,
-        picture_root: options.pictures.as_ref().map_or(source.picture_root(), PictureFiles::root).to_owned(),
+        picture_root: origin.picture_root,
         fingerprint: key.fingerprint,
         distance: "dot".to_owned(),
         engine: key.engine,

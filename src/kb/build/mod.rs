@@ -5,13 +5,19 @@
 //! as a build that was left alone. (Pictures are not hashed: one that changes between the two runs is embedded as the
 //! run finds it that meets it.)
 
+mod change;
+#[cfg(test)]
+mod change_tests;
 mod checkpoint;
 pub mod crash;
+mod dry;
 mod fill;
 mod finish;
 mod prepare;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod toy;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -19,7 +25,10 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use change::{add, remove};
 pub use checkpoint::{Checkpoint, Key};
+pub use dry::{Prospect, dry_run};
+use finish::Origin;
 
 use super::manifest::{FORMAT, MANIFEST};
 use super::place::Place;
@@ -88,6 +97,8 @@ impl BuildOptions {
 pub enum Stage {
     /// Articles are embedded and stored; counted in bytes of the source.
     Embed,
+    /// Articles are removed; counted in points.
+    Remove,
     /// The engine indexes; it does not say how far it is.
     Index,
     /// What is on disk is read back; counted in points.
@@ -170,7 +181,7 @@ fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S:
 
 /// Builds `options.name` out of `source`, or finishes what an earlier call began, and puts it in use.
 ///
-/// `cancel` is looked at between batches; `watch` is told how it goes. Memory is bounded by a batch.
+/// `cancel` is looked at between batches; `watch` is told how it goes. Memory is bounded by a few batches.
 ///
 /// # Errors
 /// [`KbError::Interrupted`] after `cancel`; after this and every other error the same call goes on from the last
@@ -182,42 +193,78 @@ pub fn build(
     cancel: &AtomicBool,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Report, KbError> {
-    let start = Instant::now();
-    let place = Place::new(&options.root, &options.name)?;
-    options.engine.check()?;
-    fs_err::create_dir_all(place.builds())?;
-    let _lock = DirLock::acquire(&place.dir())?;
     let key = Key {
         format: FORMAT,
         base: None,
-        source_hash: source.identity().hash.clone(),
+        input_hash: source.identity().hash.clone(),
         fingerprint: embedder.fingerprint().to_owned(),
         recipe: Recipe { batch: options.recipe.batch.max(1), ..options.recipe.clone() },
         engine: options.engine,
         store: StoreConfig { dim: embedder.dim(), vectors: embedder.vectors(), ..options.store.clone() },
     };
-    let report = |outcome, number, manifest, timings| {
-        let seconds = start.elapsed().as_secs_f64();
-        Report { outcome, dir: place.build(number), manifest, seconds, timings }
-    };
+    let task = Task::begin(options)?;
+    let root = options.pictures.as_ref().map_or(source.picture_root(), PictureFiles::root).to_owned();
+    task.run(&key, None, watch, &mut |job, watch| {
+        let timings = fill::fill(job, options, source, embedder, cancel, watch)?;
+        source.check_unchanged()?;
+        let origin = Origin { sources: vec![source.identity().clone()], picture_root: root.clone() };
+        Ok((origin, timings))
+    })
+}
 
-    if !options.fresh
-        && let Some((number, manifest)) = finished(&place, &key)?
-    {
-        let outcome = if place.current().ok().flatten() == Some(number) { Outcome::UpToDate } else { Outcome::Swapped };
-        finish::put_in_use(&place, number, options.keep, watch)?;
-        return Ok(report(outcome, number, manifest, Timings::default()));
+/// What a build and a change have in common: a place that nobody else builds in, and the way to a finished build.
+struct Task<'a> {
+    options: &'a BuildOptions,
+    place: Place,
+    start: Instant,
+    _lock: DirLock,
+}
+
+/// Fills a job, and says where its articles came from.
+type Filling<'a> = dyn FnMut(&mut Job, &mut dyn FnMut(BuildEvent)) -> Result<(Origin, Timings), KbError> + 'a;
+
+impl<'a> Task<'a> {
+    fn begin(options: &'a BuildOptions) -> Result<Self, KbError> {
+        let (start, place) = (Instant::now(), Place::new(&options.root, &options.name)?);
+        options.engine.check()?;
+        fs_err::create_dir_all(place.builds())?;
+        let lock = DirLock::acquire(&place.dir())?;
+        Ok(Self { options, place, start, _lock: lock })
     }
 
-    let (mut job, outcome) = match resume(options, &place, &key, watch)? {
-        Some(job) => (job, Outcome::Resumed),
-        None => (Job::create(&place, &key)?, Outcome::Built),
-    };
-    let mut timings = fill::fill(&mut job, options, source, embedder, cancel, watch)?;
-    let number = job.number;
-    let manifest = finish::finish(job, &place, options, source, &mut timings, watch)?;
-    finish::put_in_use(&place, number, options.keep, watch)?;
-    Ok(report(outcome, number, manifest, timings))
+    /// Takes a finished build under `key` as it is, goes on with an unfinished one, or begins: with nothing, or with a
+    /// copy of `base`.
+    fn run(
+        &self,
+        key: &Key,
+        base: Option<(u32, &Manifest)>,
+        watch: &mut dyn FnMut(BuildEvent),
+        fill: &mut Filling<'_>,
+    ) -> Result<Report, KbError> {
+        let (options, place) = (self.options, &self.place);
+        if !options.fresh
+            && let Some((number, manifest)) = finished(place, key)?
+        {
+            let in_use = place.current().ok().flatten() == Some(number);
+            finish::put_in_use(place, number, options.keep, watch)?;
+            let outcome = if in_use { Outcome::UpToDate } else { Outcome::Swapped };
+            return Ok(self.report(outcome, number, manifest, Timings::default()));
+        }
+        let (mut job, outcome) = match resume(options, place, key, watch)? {
+            Some(job) => (job, Outcome::Resumed),
+            None => (Job::create(place, key, base)?, Outcome::Built),
+        };
+        let (origin, mut timings) = fill(&mut job, watch)?;
+        let number = job.number;
+        let manifest = finish::finish(job, place, origin, &mut timings, watch)?;
+        finish::put_in_use(place, number, options.keep, watch)?;
+        Ok(self.report(outcome, number, manifest, timings))
+    }
+
+    fn report(&self, outcome: Outcome, number: u32, manifest: Manifest, timings: Timings) -> Report {
+        let seconds = self.start.elapsed().as_secs_f64();
+        Report { outcome, dir: self.place.build(number), manifest, seconds, timings }
+    }
 }
 
 /// A build in progress: its store is open.
@@ -229,13 +276,20 @@ struct Job {
 }
 
 impl Job {
-    fn create(place: &Place, key: &Key) -> Result<Self, KbError> {
+    fn create(place: &Place, key: &Key, base: Option<(u32, &Manifest)>) -> Result<Self, KbError> {
         let number = place.numbers()?.last().map_or(1, |last| last + 1);
         let dir = place.build(number);
         fs_err::create_dir(&dir)?;
-        let store = key.engine.create(&dir.join(INDEX), &key.store)?;
+        let index = dir.join(INDEX);
+        let store = match base {
+            None => key.engine.create(&index, &key.store)?,
+            Some((base, _)) => {
+                crate::io::copy::copy_dir(&place.build(base).join(INDEX), &index)?;
+                key.engine.unseal(&index, &key.store)?
+            }
+        };
         crash::at("after-create");
-        let checkpoint = Checkpoint::new(key.clone(), None);
+        let checkpoint = Checkpoint::new(key.clone(), base.map(|(_, manifest)| manifest));
         checkpoint.write(&dir)?;
         Ok(Self { number, dir, store, checkpoint })
     }
@@ -244,7 +298,8 @@ impl Job {
         let dir = place.build(number);
         let store = checkpoint.key.engine.open(&dir.join(INDEX), &checkpoint.key.store)?;
         let (found, expected) = (store.count()?, checkpoint.counts.points);
-        if found < expected {
+        // What is added may take the place of more points than it has.
+        if found < expected && checkpoint.key.base.is_none() {
             let reason = format!("it holds {found} points, its checkpoint says {expected}");
             return Err(StoreError::Engine { what: "resume", reason });
         }

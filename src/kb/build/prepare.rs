@@ -14,7 +14,7 @@ use crate::io::JsonlWriter;
 use crate::io::pictures::PictureFiles;
 use crate::kb::recipe::Unit;
 use crate::kb::source::{Identity, RecordUnit};
-use crate::kb::store::{Part, Payload, Point, Record, Store, bad_vectors, part_id, point_id};
+use crate::kb::store::{Part, Payload, Point, Record, Store, bad_vectors, part_id, part_key, point_id};
 use crate::kb::{Article, Document, EmbedUnit, Embedder, KbError, Position, Recipe};
 
 /// Batches that the store may not have yet: those in the queue, the one being stored, and one to be safe.
@@ -132,15 +132,16 @@ impl<'a> Preparer<'a> {
         for (((position, mut article), id), stored) in articles.into_iter().zip(ids).zip(stored) {
             let record = position.record;
             let earlier = self.recent.iter().chain([&seen]).find_map(|batch| batch.get(&id).copied());
-            let first = match stored {
-                Some(Payload::Article(old)) if old.source != self.generation => {
+            let first = match (earlier, stored) {
+                (Some(record), _) => Some(record),
+                (None, Some(Payload::Article(own))) if own.source == self.generation => Some(own.record),
+                (None, Some(Payload::Article(old))) => {
                     // It is of the build that is added to, and makes way.
-                    delete.push(id);
                     delete.extend((0..old.parts).map(|n| part_id(id, n)));
-                    earlier
+                    delete.push(id);
+                    None
                 }
-                Some(Payload::Article(own)) => Some(own.record),
-                _ => earlier,
+                (None, _) => None,
             };
             // A run that was cut off may have stored this very record already.
             if let Some(first) = first.filter(|first| *first < record) {
@@ -205,7 +206,7 @@ impl<'a> Preparer<'a> {
             for (m, (unit, _)) in entry.units.iter().enumerate() {
                 let key = match self.recipe.unit {
                     EmbedUnit::Article => entry.article.url.clone(),
-                    _ => format!("{}#{m}", entry.article.url),
+                    _ => part_key(&entry.article.url, m),
                 };
                 let picture = unit.picture.map(|n| &entry.article.pictures[n].name);
                 let image = picture.map(|name| self.pictures.root().join(name));
@@ -298,7 +299,8 @@ impl<'a> Preparer<'a> {
                     let parts = units.len();
                     for (n, (unit, vectors)) in units.into_iter().enumerate() {
                         let Some(vectors) = vectors else { continue };
-                        let part = Part { part_of: article.url.clone(), section: unit.section, picture: unit.picture };
+                        let (section, picture) = (unit.section, unit.picture);
+                        let part = Part { part_of: article.url.clone(), number: n, section, picture };
                         let words = words.then(|| words_of_part(&article, &part));
                         points.push(Point { id: part_id(id, n), vectors, words, payload: Payload::Part(part) });
                         counts.embeddings += 1;

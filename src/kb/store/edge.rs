@@ -284,12 +284,7 @@ impl Store for EdgeStore {
         })?;
         // A load replays a log that is still there and then removes it, so either order of the two steps below
         // survives being cut off between them.
-        let config = dir.join(CONFIG);
-        let bytes = fs_err::read(&config).map_err(|source| file(&config, source))?;
-        let mut settings: serde_json::Value = serde_json::from_slice(&bytes)
-            .map_err(|e| StoreError::Engine { what: "read its settings", reason: e.to_string() })?;
-        settings["wal_enabled"] = false.into();
-        io::write_atomic(&config, settings.to_string().as_bytes()).map_err(|source| file(&config, source))?;
+        set_log(&dir, false)?;
         // The engine writes its settings in its own way at each load: let it do so now, and drop the log itself.
         let shard = guarded("load the sealed store", || EdgeShard::load(&dir, None))?;
         guarded("close the store", || {
@@ -316,6 +311,16 @@ fn uuid_of(id: PointId) -> Result<Uuid, StoreError> {
             Err(StoreError::BadPayload { id: id.to_string(), reason })
         }
     }
+}
+
+/// Says whether the store in `dir` keeps a log from its next load on.
+pub(super) fn set_log(dir: &Path, on: bool) -> Result<(), StoreError> {
+    let config = dir.join(CONFIG);
+    let bytes = fs_err::read(&config).map_err(|source| file(&config, source))?;
+    let mut settings: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|e| StoreError::Engine { what: "read its settings", reason: e.to_string() })?;
+    settings["wal_enabled"] = on.into();
+    io::write_atomic(&config, settings.to_string().as_bytes()).map_err(|source| file(&config, source))
 }
 
 /// Runs a call of the engine; its error in its display form (the other one carries a backtrace), its panic as an

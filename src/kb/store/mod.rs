@@ -190,6 +190,18 @@ impl Engine {
             Self::Flat => Ok(Box::new(flat::FlatStore::open(dir, config)?)),
         }
     }
+
+    /// Opens the sealed store in `dir`, a copy of one that is in use, for writing.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn unseal(self, dir: &Path, config: &StoreConfig) -> Result<Box<dyn Store>, StoreError> {
+        #[cfg(feature = "edge")]
+        if self == Self::Edge {
+            edge::set_log(dir, true)?;
+        }
+        self.open(dir, config)
+    }
 }
 
 #[cfg(not(feature = "edge"))]
@@ -226,6 +238,8 @@ pub enum Payload {
 pub struct Part {
     /// [`Article::url`] of the article.
     pub part_of: String,
+    /// Number of the part, from 0; see [`part_id`].
+    pub number: usize,
     /// Index of its section; of a picture, that of the section it stands in.
     pub section: usize,
     /// Index of the picture, if it is one.
@@ -291,6 +305,15 @@ impl Payload {
             serde_json::from_value(json).map(Self::Article)
         };
         read.map_err(|e| StoreError::BadPayload { id: id.to_string(), reason: e.to_string() })
+    }
+
+    /// What vectors made elsewhere are looked up by: [`super::Document::key`].
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Article(record) => record.url.clone(),
+            Self::Part(part) => part_key(&part.part_of, part.number),
+        }
     }
 
     /// URL of the article that it stands for or belongs to.
@@ -361,6 +384,12 @@ pub fn point_id(url: &str) -> Uuid {
 #[must_use]
 pub fn part_id(article: Uuid, n: usize) -> Uuid {
     Uuid::new_v5(&article, &(n as u64).to_le_bytes())
+}
+
+/// Name of an article's `n`-th part.
+#[must_use]
+pub fn part_key(url: &str, n: usize) -> String {
+    format!("{url}#{n}")
 }
 
 /// Says what is wrong with an embedding `[vectors, dim]`, if anything.

@@ -32,6 +32,18 @@ impl TextProcessor {
         Ok(Self { tokenizer, pad })
     }
 
+    /// Tokens of a text that are not read, because it is longer than the model takes.
+    ///
+    /// # Errors
+    /// The tokenizer's own.
+    pub fn beyond(&self, text: &str) -> Result<usize> {
+        let encoding = self.tokenizer.encode(text, true).map_err(|e| RetrieverError::Tokenizer(e.to_string()))?;
+        let own = |part: &tokenizers::Encoding| {
+            part.get_special_tokens_mask().iter().filter(|special| **special == 0).count()
+        };
+        Ok(encoding.get_overflowing().iter().map(own).sum())
+    }
+
     /// A batch of texts. A text of megabytes is cut before it is tokenised: no token is shorter than a byte of it.
     ///
     /// # Errors

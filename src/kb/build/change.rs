@@ -1,0 +1,141 @@
+//! Articles are added to a knowledge base, or removed from it, without embedding the others again.
+//!
+//! A change is a build like any other: it begins with a copy of the one in use, which serves until the new one is
+//! whole.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use super::finish::Origin;
+use super::{BuildEvent, BuildOptions, Key, Report, Stage, Task, Timings, fill};
+use crate::io::pictures::PictureFiles;
+use crate::kb::manifest::FORMAT;
+use crate::kb::store::{Payload, part_id, point_id};
+use crate::kb::{Embedder, KbError, Manifest, Source};
+
+/// Articles removed at once.
+const REMOVED_AT_ONCE: usize = 500;
+
+/// Adds the articles of `source` to the knowledge base `options.name`, as it was built: those with the URL of one that
+/// is there take its place. Interrupted and resumed as [`super::build`].
+///
+/// # Errors
+/// [`KbError::NotFound`]; [`KbError::FingerprintMismatch`] for another retriever than that of the others;
+/// [`KbError::OtherPictures`] for pictures in another directory; those of [`super::build`].
+pub fn add(
+    options: &BuildOptions,
+    source: &mut dyn Source,
+    embedder: &dyn Embedder,
+    cancel: &AtomicBool,
+    watch: &mut dyn FnMut(BuildEvent),
+) -> Result<Report, KbError> {
+    let task = Task::begin(options)?;
+    let (number, base) = in_use(&task)?;
+    if embedder.fingerprint() != base.fingerprint {
+        return Err(KbError::FingerprintMismatch {
+            name: options.name.clone(),
+            built_with: base.fingerprint.clone(),
+            current: embedder.fingerprint().to_owned(),
+            mend: base.mend(),
+        });
+    }
+    let identity = source.identity().clone();
+    let root = options.pictures.as_ref().map_or(source.picture_root(), PictureFiles::root).to_owned();
+    // An article's pictures are found below one directory, that of the knowledge base.
+    if root != base.picture_root {
+        return Err(KbError::OtherPictures { found: root, expected: base.picture_root });
+    }
+    if base.base.is_some() && base.input_hash == identity.hash && !options.fresh {
+        return Ok(task.report(super::Outcome::UpToDate, number, base, Timings::default()));
+    }
+    let key = key(&base, identity.hash.clone());
+    task.run(&key, Some((number, &base)), watch, &mut |job, watch| {
+        let timings = fill::fill(job, options, source, embedder, cancel, watch)?;
+        source.check_unchanged()?;
+        let sources = base.sources.iter().chain([&identity]).cloned().collect();
+        Ok((Origin { sources, picture_root: base.picture_root.clone() }, timings))
+    })
+}
+
+/// Removes the articles of these URLs from the knowledge base `options.name`.
+///
+/// # Errors
+/// [`KbError::NotFound`]; [`KbError::NoSuchArticle`] for a URL that is not there, before anything is done;
+/// [`KbError::NothingLeft`]; those of the engine.
+pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(BuildEvent)) -> Result<Report, KbError> {
+    let task = Task::begin(options)?;
+    let (number, base) = in_use(&task)?;
+    let mut sorted: Vec<&str> = urls.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut hasher = blake3::Hasher::new();
+    for url in &sorted {
+        hasher.update(&(url.len() as u64).to_le_bytes()).update(url.as_bytes());
+    }
+    let hash = hasher.finalize().to_hex().to_string();
+    if base.base.is_some() && base.input_hash == hash && !options.fresh {
+        return Ok(task.report(super::Outcome::UpToDate, number, base, Timings::default()));
+    }
+    if sorted.len() as u64 >= base.counts.articles {
+        return Err(KbError::NothingLeft { name: options.name.clone() });
+    }
+    let key = key(&base, hash);
+    task.run(&key, Some((number, &base)), watch, &mut |job, watch| {
+        let begin = Instant::now();
+        let total = Some(sorted.len() as u64);
+        let resumed = job.checkpoint.position.record > 0;
+        // All are looked for before the first is removed.
+        let mut doomed = Vec::new();
+        for urls in sorted.chunks(REMOVED_AT_ONCE) {
+            let ids: Vec<_> = urls.iter().map(|url| point_id(url)).collect();
+            for ((url, id), found) in urls.iter().zip(ids.iter().copied()).zip(job.store.get(&ids)?) {
+                match found {
+                    Some(Payload::Article(record)) => {
+                        // The article last: while it is there, a run that was cut off finds its parts again.
+                        doomed.extend((0..record.parts).map(|n| part_id(id, n)));
+                        doomed.push(id);
+                    }
+                    _ if resumed => {}
+                    _ => return Err(KbError::NoSuchArticle { url: (*url).to_owned(), name: options.name.clone() }),
+                }
+            }
+        }
+        job.checkpoint.position.record = 1;
+        job.checkpoint.write(&job.dir)?;
+        for (n, ids) in doomed.chunks(REMOVED_AT_ONCE).enumerate() {
+            watch(BuildEvent::Progress { stage: Stage::Remove, done: (n * REMOVED_AT_ONCE) as u64, total });
+            job.store.delete(ids)?;
+            super::crash::at("in-upsert");
+        }
+        job.store.flush()?;
+        let timings = Timings { store: begin.elapsed(), ..Timings::default() };
+        Ok((Origin { sources: base.sources.clone(), picture_root: base.picture_root.clone() }, timings))
+    })
+}
+
+fn in_use(task: &Task<'_>) -> Result<(u32, Manifest), KbError> {
+    let place = &task.place;
+    let number = place.current()?.ok_or_else(|| place.not_found())?;
+    let dir = place.build(number);
+    match Manifest::read(&dir) {
+        Ok(Some(manifest)) => {
+            // A copy of something damaged would pass for whole.
+            manifest.check_hashes(&dir, |_| {}).map_err(|reason| place.damaged(&dir, reason, Some(&manifest)))?;
+            Ok((number, manifest))
+        }
+        Ok(None) => Err(place.damaged(&dir, "there is no manifest".to_owned(), None)),
+        Err(reason) => Err(place.damaged(&dir, reason, None)),
+    }
+}
+
+fn key(base: &Manifest, input_hash: String) -> Key {
+    Key {
+        format: FORMAT,
+        base: Some(base.content_hash.clone()),
+        input_hash,
+        fingerprint: base.fingerprint.clone(),
+        recipe: base.recipe.clone(),
+        engine: base.engine,
+        store: base.store.clone(),
+    }
+}
