@@ -526,6 +526,21 @@ pub struct BenchArgs {
     /// Seconds for which each of its batches is encoded over and over
     #[arg(long, value_name = "SECONDS", requires = "model", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=600))]
     pub seconds: u16,
+    /// Articles of the synthetic knowledge base (kb)
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=100_000_000))]
+    pub articles: u32,
+    /// Numbers of each of its embeddings
+    #[arg(long, value_name = "N", default_value_t = 768, value_parser = clap::value_parser!(u16).range(8..=4096))]
+    pub dim: u16,
+    /// Bytes of text of each of its articles
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    pub text_bytes: u32,
+    /// Its shortened vectors: none, int8 or binary
+    #[arg(long, value_name = "KIND", default_value = "none", value_parser = ["none", "int8", "binary"])]
+    pub quantization: String,
+    /// Where it is made and kept, for a second run or another program to read; by default nowhere
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
     /// How the answering model is held, instead of the configured way
     #[arg(long, value_name = "FORMAT", value_parser = ["auto", "f32", "f16", "bf16", "q8_0", "q6k", "q4k"])]
     pub format: Option<String>,
@@ -543,7 +558,9 @@ pub enum BenchWhat {
     Search,
     /// Time to first token and to the whole answer
     Answer,
-    /// All of them
+    /// A synthetic knowledge base: building it, and searching it beside an exact search
+    Kb,
+    /// All of the shipped retriever, knowledge base and reader
     #[default]
     All,
 }

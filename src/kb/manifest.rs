@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::KbError;
+use super::integrity::FileEntry;
 use super::recipe::Recipe;
 use super::source::Identity;
 use super::store::{Engine, StoreConfig};
@@ -15,9 +16,6 @@ pub const MANIFEST: &str = "kb.json";
 
 /// Format that is written, and the newest that is read.
 pub const FORMAT: u32 = 2;
-
-/// Largest file whose content is compared at each opening, bytes.
-const SMALL: u64 = 4 << 20;
 
 /// A finished knowledge base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,17 +78,6 @@ pub struct Counts {
     pub quarantined: u64,
 }
 
-/// A file of the finished index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Relative to the directory of the build, with `/`.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// BLAKE3 (hex).
-    pub blake3: String,
-}
-
 impl Manifest {
     /// Reads the manifest of the build in `dir`; `None` where there is none.
     ///
@@ -132,103 +119,15 @@ impl Manifest {
         let source = self.sources.first().map_or_else(|| "KIND:PATH".to_owned(), |s| s.spec());
         format!("cicerone kb build --name {} --source {source} --fresh", self.name)
     }
-
-    /// What can be seen in milliseconds: that every file is there with its size, and the content of those up to
-    /// 4 MiB, among them the id mappings whose damage an engine does not survive.
-    ///
-    /// # Errors
-    /// A reason naming the file.
-    pub fn check(&self, dir: &Path) -> Result<(), String> {
-        self.check_sizes(dir)?;
-        let mut small = self.files.iter().filter(|entry| entry.size <= SMALL);
-        small.try_for_each(|entry| check_hash(dir, entry))
-    }
-
-    /// Sees that every file is there with its size.
-    ///
-    /// # Errors
-    /// A reason naming the file.
-    pub fn check_sizes(&self, dir: &Path) -> Result<(), String> {
-        self.files.iter().try_for_each(|entry| {
-            let path = dir.join(&entry.path);
-            match fs_err::metadata(&path) {
-                Ok(meta) if meta.len() == entry.size => Ok(()),
-                Ok(meta) => Err(format!("{} has {} bytes, expected {}", entry.path, meta.len(), entry.size)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(format!("{} is missing", entry.path)),
-                Err(e) => Err(e.to_string()),
-            }
-        })
-    }
-
-    /// Reads every file and compares its hash.
-    ///
-    /// # Errors
-    /// A reason naming the first file that differs.
-    pub fn check_hashes(&self, dir: &Path, mut seen: impl FnMut(u64)) -> Result<(), String> {
-        self.check_sizes(dir)?;
-        let mut done = 0;
-        self.files.iter().try_for_each(|entry| {
-            check_hash(dir, entry)?;
-            done += entry.size;
-            seen(done);
-            Ok(())
-        })
-    }
-}
-
-fn check_hash(dir: &Path, entry: &FileEntry) -> Result<(), String> {
-    let found = io::hash::blake3_file(&dir.join(&entry.path)).map_err(|e| e.to_string())?;
-    if found == entry.blake3 {
-        Ok(())
-    } else {
-        Err(format!("the content of {} changed since it was built", entry.path))
-    }
-}
-
-/// Paths of all files below `dir`/`below`, relative to `dir`, in the order of their names.
-///
-/// # Errors
-/// The system's.
-pub fn files_below(dir: &Path, below: &str) -> Result<Vec<String>, KbError> {
-    let mut folders = vec![below.to_owned()];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(dir.join(&folder))? {
-            let entry = entry?;
-            let name = entry.file_name().into_string().map_err(|name| {
-                std::io::Error::new(std::io::ErrorKind::InvalidData, format!("file name {name:?} is not UTF-8"))
-            })?;
-            let path = format!("{folder}/{name}");
-            if entry.file_type()?.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Sizes and hashes of all files below `dir`/`below`, in the order of their names.
-///
-/// # Errors
-/// The system's.
-pub fn list_files(dir: &Path, below: &str, mut seen: impl FnMut(u64)) -> Result<Vec<FileEntry>, KbError> {
-    let mut done = 0;
-    let mut entry = |path: String| {
-        let full = dir.join(&path);
-        let (size, blake3) = (fs_err::metadata(&full)?.len(), io::hash::blake3_file(&full)?);
-        done += size;
-        seen(done);
-        Ok(FileEntry { path, size, blake3 })
-    };
-    files_below(dir, below)?.into_iter().map(&mut entry).collect()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kb::source::RecordUnit;
 
-    fn manifest(dir: &Path) -> Manifest {
+    pub(in crate::kb) fn manifest() -> Manifest {
         Manifest {
             format: FORMAT,
             name: "ruins".into(),
@@ -251,30 +150,8 @@ mod tests {
             content_hash: "c".into(),
             program_version: "0".into(),
             created_unix_s: 0,
-            files: list_files(dir, "index", |_| {}).unwrap(),
+            files: Vec::new(),
         }
-    }
-
-    #[test]
-    fn every_change_of_a_file_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
-        fs_err::create_dir_all(dir.join("index/segment")).unwrap();
-        fs_err::write(dir.join("index/config"), "abc").unwrap();
-        fs_err::write(dir.join("index/segment/vectors"), "defg").unwrap();
-        let manifest = manifest(dir);
-        manifest.write(dir).unwrap();
-        assert_eq!(Manifest::read(dir).unwrap().unwrap(), manifest);
-        assert_eq!(manifest.files[1].path, "index/segment/vectors");
-        manifest.check_hashes(dir, |_| {}).unwrap();
-        fs_err::write(dir.join("index/segment/vectors"), "defX").unwrap();
-        manifest.check_sizes(dir).unwrap();
-        assert!(manifest.check(dir).unwrap_err().contains("index/segment/vectors"));
-        assert!(manifest.check_hashes(dir, |_| {}).unwrap_err().contains("index/segment/vectors"));
-        fs_err::write(dir.join("index/segment/vectors"), "def").unwrap();
-        assert!(manifest.check_sizes(dir).unwrap_err().contains("3 bytes, expected 4"));
-        fs_err::remove_file(dir.join("index/config")).unwrap();
-        assert!(manifest.check_sizes(dir).unwrap_err().contains("index/config is missing"));
     }
 
     #[test]
@@ -282,6 +159,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         assert_eq!(Manifest::read(dir).unwrap(), None);
+        manifest().write(dir).unwrap();
+        assert_eq!(Manifest::read(dir).unwrap(), Some(manifest()));
         fs_err::write(dir.join(MANIFEST), "{\"format\": 3}").unwrap();
         assert!(Manifest::read(dir).unwrap_err().contains("format 3, this program reads 2"));
         fs_err::write(dir.join(MANIFEST), "{\"format\": 2, \"na").unwrap();

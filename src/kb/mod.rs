@@ -10,9 +10,11 @@
 //! | [`store`] | the engine: points with vectors and payload, exactly counted |
 //! | [`mod@build`] | source and embedder become a knowledge base, interrupted and resumed at will |
 //! | [`manifest`] | what a finished base is made of, and how to see that it is whole |
+//! | [`synthetic`] | articles and embeddings of no meaning, to measure with |
 //! | [`vectors`] | embeddings made elsewhere, in a file |
 //! | [`manage`] | finished builds are put in use, removed and written out |
 //! | [`verify`] | a whole look at a finished base: files, counts, parts, embeddings made again |
+//! | [`integrity`] | whether its files are those that were built |
 //! | [`open`] | a finished base, opened under one retriever and searched |
 //!
 //! Everything here blocks: from asynchronous code call it through `spawn_blocking`.
@@ -20,6 +22,7 @@
 pub mod article;
 pub mod build;
 pub mod error;
+pub mod integrity;
 pub mod manage;
 pub mod manifest;
 pub mod open;
@@ -27,6 +30,7 @@ pub mod place;
 pub mod recipe;
 pub mod source;
 pub mod store;
+pub mod synthetic;
 pub mod vectors;
 pub mod verify;
 

@@ -82,6 +82,18 @@ impl KnowledgeBase {
     /// # Errors
     /// [`KbError::Query`] for another shape, a NaN or a zero vector; [`KbError::Store`].
     pub fn search(&self, vectors: &[f32], words: Option<&str>, k: usize) -> Result<Vec<Hit>, KbError> {
+        self.find(vectors, words, k, false)
+    }
+
+    /// As [`KnowledgeBase::search`] without words, comparing every embedding instead of walking a graph.
+    ///
+    /// # Errors
+    /// As [`KnowledgeBase::search`].
+    pub fn search_all(&self, vectors: &[f32], k: usize) -> Result<Vec<Hit>, KbError> {
+        self.find(vectors, None, k, true)
+    }
+
+    fn find(&self, vectors: &[f32], words: Option<&str>, k: usize, exact: bool) -> Result<Vec<Hit>, KbError> {
         let config = &self.manifest.store;
         if let Some(reason) = bad_vectors(vectors, config) {
             return Err(KbError::Query(reason));
@@ -94,7 +106,7 @@ impl KnowledgeBase {
         let in_parts = self.manifest.recipe.unit != EmbedUnit::Article;
         let mut limit = if in_parts { k.saturating_mul(PARTS_PER_ARTICLE) } else { k };
         loop {
-            let found = self.store.search(&Query { vectors, words, limit, exact: false })?;
+            let found = self.store.search(&Query { vectors, words, limit, exact })?;
             let all = (found.len() as u64) < (limit as u64).min(self.manifest.counts.embeddings);
             let hits = self.hits(found, words.is_some())?;
             if hits.len() >= k || !in_parts || all || limit as u64 >= self.manifest.counts.embeddings {

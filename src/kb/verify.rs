@@ -7,7 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::build::INDEX;
-use super::manifest::files_below;
+use super::integrity::files_below;
 use super::place::Place;
 use super::store::{Payload, Record, content, point_id};
 use super::{Document, EmbedUnit, Embedder, KbError, KnowledgeBase, Manifest};

@@ -1,6 +1,7 @@
 //! `cicerone bench`: speed and memory on this machine, on the shipped questions.
 
 mod encode;
+mod kb;
 
 use std::path::Path;
 use std::time::Instant;
@@ -44,6 +45,9 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<encode::Model>,
     search: Option<Search>,
+    /// Of a synthetic knowledge base.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kb: Option<kb::Synthesis>,
     answer: Option<Answers>,
     peak_memory_bytes: Option<u64>,
 }
@@ -108,6 +112,7 @@ impl Default for Report {
             encode: None,
             model: None,
             search: None,
+            kb: None,
             answer: None,
             peak_memory_bytes: None,
         }
@@ -119,6 +124,9 @@ pub fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Exit> {
     let mut report = Report::default();
     if let Some(name) = &args.model {
         report.model = Some(encode::random_model(context, args, name)?);
+        report.peak_memory_bytes = peak_memory();
+    } else if args.what == BenchWhat::Kb {
+        report.kb = Some(kb::run(context, args)?);
         report.peak_memory_bytes = peak_memory();
     } else {
         starter_parts(context, args, &mut report)?;
@@ -270,6 +278,9 @@ fn table(report: &Report) -> Table {
     }
     if let Some(model) = &report.model {
         encode::tell(model, &mut table);
+    }
+    if let Some(kb) = &report.kb {
+        kb::tell(kb, &mut table);
     }
     if let Some(search) = &report.search {
         let name = format!("search, {} of {} articles", search.k, search.articles);

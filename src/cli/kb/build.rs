@@ -9,7 +9,7 @@ use crate::cli::progress::{Progress, Unit};
 use crate::cli::screen::Screen;
 use crate::config::Config;
 use crate::io::pictures::PictureFiles;
-use crate::kb::build::{Prospect, Stage, add, dry_run, remove};
+use crate::kb::build::{Prospect, Stage, Timings, add, dry_run, remove};
 use crate::kb::store::StoreConfig;
 use crate::kb::vectors::VectorFile;
 use crate::kb::{self, BuildEvent, BuildOptions, Embedder, KbError, Outcome, Recipe, Report, Source};
@@ -84,11 +84,8 @@ fn tell(context: &Context, args: &KbBuildArgs, report: &Report) -> anyhow::Resul
 }
 
 /// Seconds of each stage.
-fn spent(timings: &kb::build::Timings) -> String {
-    let kb::build::Timings { read, prepare, embed, store, index, verify } = timings;
-    let stages = [("read", read), ("prepare", prepare), ("embed", embed), ("store", store), ("index", index)];
-    let stages = stages.into_iter().chain([("read back", verify)]);
-    let stages: Vec<String> = stages.map(|(name, time)| format!("{name} {:.1} s", time.as_secs_f64())).collect();
+fn spent(timings: &Timings) -> String {
+    let stages = timings.by_name().map(|(name, time)| format!("{name} {:.1} s", time.as_secs_f64()));
     stages.join(", ")
 }
 

@@ -6,7 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::checkpoint::CHECKPOINT;
 use super::{BuildEvent, Checkpoint, INDEX, Job, Stage, Timings, crash};
 use crate::io::{DirLock, IoError};
-use crate::kb::manifest::{FORMAT, list_files};
+use crate::kb::integrity::{list_files, remember};
+use crate::kb::manifest::FORMAT;
 use crate::kb::place::Place;
 use crate::kb::source::Identity;
 use crate::kb::store::{Content, content};
@@ -86,6 +87,7 @@ pub(super) fn finish(
     };
     crash::at("before-manifest");
     manifest.write(&dir)?;
+    remember(&dir, &manifest.files);
     // From here on the build is finished, and its checkpoint means nothing.
     fs_err::remove_file(dir.join(CHECKPOINT))?;
     crash::at("before-swap");

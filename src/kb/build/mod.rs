@@ -175,6 +175,22 @@ pub struct Timings {
     pub verify: Duration,
 }
 
+impl Timings {
+    /// Each stage and its time.
+    #[must_use]
+    pub fn by_name(&self) -> [(&'static str, Duration); 6] {
+        let Self { read, prepare, embed, store, index, verify } = *self;
+        [
+            ("read", read),
+            ("prepare", prepare),
+            ("embed", embed),
+            ("store", store),
+            ("index", index),
+            ("read back", verify),
+        ]
+    }
+}
+
 fn as_seconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(time.as_secs_f64())
 }
@@ -285,7 +301,7 @@ impl Job {
             None => key.engine.create(&index, &key.store)?,
             Some((base, _)) => {
                 crate::io::copy::copy_dir(&place.build(base).join(INDEX), &index)?;
-                key.engine.unseal(&index, &key.store)?
+                key.engine.open(&index, &key.store)?
             }
         };
         crash::at("after-create");

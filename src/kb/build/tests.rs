@@ -52,7 +52,7 @@ fn opening_and_searching_changes_no_file() {
             drop(base);
             report.manifest.check_hashes(&report.dir, |_| {}).unwrap();
         }
-        let files = crate::kb::manifest::list_files(&report.dir, INDEX, |_| {}).unwrap();
+        let files = crate::kb::integrity::list_files(&report.dir, INDEX, |_| {}).unwrap();
         assert_eq!(files, report.manifest.files);
         verify(dir.path(), "ruins", None, |_| {}).unwrap();
     }

@@ -6,7 +6,9 @@
 //! - a batch with one bad point would store those before it, and NaN or zero vectors would be stored and never
 //!   found: whole batches are checked first;
 //! - damaged files make it panic: every call is guarded;
-//! - a sealed store has no log, so that reading it writes none.
+//! - a sealed store has no log, so that reading it writes none. It never gets one again: a new log would count its
+//!   operations from 0, and those that look older than what is stored are passed over in silence. Without a log they
+//!   are counted on from there, and whoever writes makes them durable by flushing.
 //!
 //! Distance is the dot product, so vectors come back bit by bit as they were given.
 
@@ -15,13 +17,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
 use qdrant_edge::{
-    CountRequest, Distance, EdgeBm25, EdgeBm25Config, EdgeConfig, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard,
-    EdgeSparseVectorParams, EdgeVectorParams, Fusion, HnswIndexConfig, Memory, Modifier, MultiVectorComparator,
-    MultiVectorConfig, NamedQuery, OperationResult, PointId, PointInsertOperations, PointOperations, PointStruct,
-    PrefetchBuilder, QuantizationSearchParams, QueryEnum, QueryRequestBuilder, RetrieveRequest, ScoringQuery,
-    ScrollRequestBuilder, SearchParams, TypedMultiDenseVector, UpdateOperation, Vector, VectorInternal,
-    VectorStructInternal, WAL_PATH, WithPayloadInterface, WithVector,
+    CountRequest, Distance, EdgeConfig, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
+    EdgeVectorParams, Fusion, HnswIndexConfig, Memory, Modifier, MultiVectorComparator, MultiVectorConfig, NamedQuery,
+    OperationResult, PointId, PointInsertOperations, PointOperations, PointStruct, PrefetchBuilder,
+    QuantizationSearchParams, QueryEnum, QueryRequestBuilder, RetrieveRequest, ScoringQuery, ScrollRequestBuilder,
+    SearchParams, TypedMultiDenseVector, UpdateOperation, Vector, VectorInternal, VectorStructInternal, WAL_PATH,
+    WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
@@ -284,7 +287,12 @@ impl Store for EdgeStore {
         })?;
         // A load replays a log that is still there and then removes it, so either order of the two steps below
         // survives being cut off between them.
-        set_log(&dir, false)?;
+        let config = dir.join(CONFIG);
+        let bytes = fs_err::read(&config).map_err(|source| file(&config, source))?;
+        let mut settings: serde_json::Value = serde_json::from_slice(&bytes)
+            .map_err(|e| StoreError::Engine { what: "read its settings", reason: e.to_string() })?;
+        settings["wal_enabled"] = false.into();
+        io::write_atomic(&config, settings.to_string().as_bytes()).map_err(|source| file(&config, source))?;
         // The engine writes its settings in its own way at each load: let it do so now, and drop the log itself.
         let shard = guarded("load the sealed store", || EdgeShard::load(&dir, None))?;
         guarded("close the store", || {
@@ -311,16 +319,6 @@ fn uuid_of(id: PointId) -> Result<Uuid, StoreError> {
             Err(StoreError::BadPayload { id: id.to_string(), reason })
         }
     }
-}
-
-/// Says whether the store in `dir` keeps a log from its next load on.
-pub(super) fn set_log(dir: &Path, on: bool) -> Result<(), StoreError> {
-    let config = dir.join(CONFIG);
-    let bytes = fs_err::read(&config).map_err(|source| file(&config, source))?;
-    let mut settings: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|e| StoreError::Engine { what: "read its settings", reason: e.to_string() })?;
-    settings["wal_enabled"] = on.into();
-    io::write_atomic(&config, settings.to_string().as_bytes()).map_err(|source| file(&config, source))
 }
 
 /// Runs a call of the engine; its error in its display form (the other one carries a backtrace), its panic as an

@@ -1,6 +1,7 @@
 //! Stores: points with a vector and an article each, held by an engine.
 //!
-//! A store is written by one build, [sealed](Store::seal), and then only read.
+//! A store is written by one build, [sealed](Store::seal), and then only read; a copy of a sealed one may be written
+//! again.
 
 #[cfg(feature = "edge")]
 pub mod edge;
@@ -17,13 +18,13 @@ use super::{Article, PictureRef, Section};
 
 /// An engine that holds points. Every method blocks.
 pub trait Store: Send + Sync {
-    /// Adds or replaces points by id. All are checked before the first is stored; what is acknowledged survives the
-    /// end of this process, and [`Store::flush`] makes it survive that of the machine.
+    /// Adds or replaces points by id. All are checked before the first is stored; [`Store::flush`] makes durable what
+    /// is acknowledged.
     ///
     /// # Errors
     /// [`StoreError::BadVector`] (nothing stored) or the engine's.
     fn upsert(&self, points: Vec<Point>) -> Result<(), StoreError>;
-    /// Removes points; ids that are not there are passed over. Durable as [`Store::upsert`].
+    /// Removes points; ids that are not there are passed over. Durable after [`Store::flush`].
     ///
     /// # Errors
     /// The engine's.
@@ -189,18 +190,6 @@ impl Engine {
             #[cfg(test)]
             Self::Flat => Ok(Box::new(flat::FlatStore::open(dir, config)?)),
         }
-    }
-
-    /// Opens the sealed store in `dir`, a copy of one that is in use, for writing.
-    ///
-    /// # Errors
-    /// As [`Engine::open`].
-    pub fn unseal(self, dir: &Path, config: &StoreConfig) -> Result<Box<dyn Store>, StoreError> {
-        #[cfg(feature = "edge")]
-        if self == Self::Edge {
-            edge::set_log(dir, true)?;
-        }
-        self.open(dir, config)
     }
 }
 
