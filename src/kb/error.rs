@@ -198,7 +198,7 @@ impl KbError {
             | Self::OtherPictures { .. }
             | Self::NoSuchArticle { .. }
             | Self::NothingLeft { .. } => 2,
-            Self::Source(SourceError::Kind { .. } | SourceError::Read { .. }) => 2,
+            Self::Source(SourceError::Kind { .. } | SourceError::Unclear { .. } | SourceError::Read { .. }) => 2,
             Self::Io(IoError::Locked { .. }) => 3,
             Self::FingerprintMismatch { .. } => 4,
             Self::Interrupted { .. } => 130,

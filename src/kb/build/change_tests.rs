@@ -11,7 +11,6 @@ use proptest::prelude::*;
 use super::toy::*;
 use super::*;
 use crate::kb::manage::{ARTICLES, VECTORS, drop_build, export, use_build};
-use crate::kb::source::EvqaJsonl;
 use crate::kb::vectors::VectorFile;
 use crate::kb::verify::verify;
 use crate::kb::{EmbedUnit, KnowledgeBase, source};
@@ -170,9 +169,9 @@ fn embeddings_written_out_build_the_same_base_elsewhere() {
             let other = VectorFile::open(&out.join(VECTORS), None, Some("g")).err().unwrap();
             assert!(other.to_string().contains("made by retriever f, expected g"), "{other}");
             let options = BuildOptions { root: dir.path().join("b"), ..options };
-            let mut source = EvqaJsonl::open(&dir.path().join("kb.jsonl")).unwrap();
+            let mut source = source::open(&format!("evqa:{}", dir.path().join("kb.jsonl").display())).unwrap();
             let never = AtomicBool::new(false);
-            let second = build(&options, &mut source, &file, &never, &mut |_| {}).unwrap().manifest;
+            let second = build(&options, source.as_mut(), &file, &never, &mut |_| {}).unwrap().manifest;
             assert_eq!((&second.content_hash, second.counts), (&first.content_hash, first.counts));
         }
     }
