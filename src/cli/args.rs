@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::io::pictures::Layout;
 use crate::retriever::layer_choice::Layers;
 
 /// Knowledge-based visual question answering: finds what a picture shows, reads about it, answers with citations
@@ -197,7 +198,8 @@ pub enum KbCommand {
 /// `cicerone kb build`
 #[derive(Debug, Args)]
 pub struct KbBuildArgs {
-    /// What to build from: `evqa:FILE`, Encyclopedic-VQA articles, one JSON object a line
+    /// What to build from; KIND is one of evqa, wiki6m, wiki100k, m2kr, mbeir, folder and jsonl, and may be left out
+    /// where the content tells it
     #[arg(long, value_name = "KIND:PATH", required_unless_present_any = ["remove", "remove_listed"])]
     pub source: Option<String>,
     /// Add the source's articles to those that are there; one of the same URL takes the other's place
@@ -212,6 +214,9 @@ pub struct KbBuildArgs {
     /// Directory of the articles' pictures; by default that of the source
     #[arg(long, value_name = "DIR")]
     pub pictures: Option<PathBuf>,
+    /// How they are found there: path, flat, hashed (Google Landmarks v2), oven, md5 (of the URL), map:FILE, or auto
+    #[arg(long, value_name = "LAYOUT")]
+    pub picture_layout: Option<Layout>,
     /// Embeddings made elsewhere (.safetensors or .npy), instead of the retriever
     #[arg(long, value_name = "FILE")]
     pub vectors: Option<PathBuf>,

@@ -10,6 +10,7 @@ use super::recipe::Recipe;
 use super::source::Identity;
 use super::store::{Engine, StoreConfig};
 use crate::io;
+use crate::io::pictures::{Layout, PictureFiles};
 
 /// File name in the directory of a build.
 pub const MANIFEST: &str = "kb.json";
@@ -31,8 +32,8 @@ pub struct Manifest {
     /// [`Manifest::content_hash`] of the build that it was made from by adding or removing articles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
-    /// Directory that the articles' pictures are relative to.
-    pub picture_root: PathBuf,
+    /// Where its pictures are.
+    pub pictures: Pictures,
     /// The retriever that made its vectors.
     pub fingerprint: String,
     /// Always `dot`, over unit vectors; of several vectors, MaxSim over it.
@@ -53,6 +54,23 @@ pub struct Manifest {
     pub created_unix_s: u64,
     /// Every file of the finished index.
     pub files: Vec<FileEntry>,
+}
+
+/// Where the pictures of a knowledge base are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pictures {
+    /// Directory that the names in it are relative to.
+    pub root: PathBuf,
+    /// How they were found below it, by the names that the source gives them.
+    pub layout: Layout,
+}
+
+impl Pictures {
+    /// Where `files` are.
+    #[must_use]
+    pub fn of(files: &PictureFiles) -> Self {
+        Self { root: files.root().to_owned(), layout: files.layout().clone() }
+    }
 }
 
 /// What went into a knowledge base.
@@ -140,7 +158,7 @@ pub(super) mod tests {
             }],
             input_hash: "00".into(),
             base: None,
-            picture_root: ".".into(),
+            pictures: Pictures { root: ".".into(), layout: Layout::Auto },
             fingerprint: "f".into(),
             distance: "dot".into(),
             engine: Engine::Edge,

@@ -167,7 +167,7 @@ impl KnowledgeBase {
     /// File of an article's lead picture; `None` for an article without one, or with a name that leads elsewhere.
     #[must_use]
     pub fn picture(&self, article: &Article) -> Option<PathBuf> {
-        crate::io::safe_join(&self.manifest.picture_root, article.lead_picture()?).ok()
+        crate::io::safe_join(&self.manifest.pictures.root, article.lead_picture()?).ok()
     }
 
     /// What it is made of.

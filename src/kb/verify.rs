@@ -103,7 +103,7 @@ fn embed_again(
             let stored = store.scan(Some(id), 1)?.0.pop().filter(|point| point.id == id).map(|point| point.vectors);
             let Some(stored) = stored else { continue };
             let picture = unit.picture.and_then(|n| article.pictures.get(n));
-            let image = picture.and_then(|picture| crate::io::safe_join(&manifest.picture_root, &picture.name).ok());
+            let image = picture.and_then(|picture| crate::io::safe_join(&manifest.pictures.root, &picture.name).ok());
             // One that could not be read was left out then, too.
             let texts = [image, None].map(|image| Document { key: key.clone(), text: unit.text.clone(), image });
             let mut made = Vec::new();

@@ -25,7 +25,6 @@ pub(super) fn run(context: &Context, args: &KbBuildArgs) -> anyhow::Result<Exit>
     options.fresh = args.fresh;
     options.keep = args.keep.map_or(options.keep, usize::from);
     options.max_malformed = args.max_malformed.or(options.max_malformed);
-    options.pictures = args.pictures.as_deref().map(PictureFiles::new);
     let urls = doomed(args)?;
     if !urls.is_empty() {
         let report = watched(&context.screen, |watch| remove(&options, &urls, watch))?;
@@ -34,6 +33,12 @@ pub(super) fn run(context: &Context, args: &KbBuildArgs) -> anyhow::Result<Exit>
     let spec = args.source.as_deref().ok_or_else(nothing_to_do)?;
     // The source is opened first: a wrong name should not cost the loading of models.
     let mut source = kb::source::open(spec).map_err(KbError::from)?;
+    if args.pictures.is_some() || args.picture_layout.is_some() {
+        let root = args.pictures.as_deref().unwrap_or(source.picture_root());
+        let root = fs_err::canonicalize(root)?;
+        let layout = args.picture_layout.clone().unwrap_or_default();
+        options.pictures = Some(PictureFiles::with_layout(&root, layout)?);
+    }
     if args.dry_run {
         let prospect = prospect(context, &config, &options, source.as_mut())?;
         return tell_prospect(context, args, &prospect);

@@ -200,7 +200,7 @@ fn export(context: &Context, args: &KbExportArgs) -> anyhow::Result<Exit> {
         "to build from them: cicerone kb build --source jsonl:{} --vectors {} --pictures {}",
         articles.display(),
         vectors.display(),
-        manifest.picture_root.display()
+        manifest.pictures.root.display()
     ));
     Ok(Exit::Done)
 }

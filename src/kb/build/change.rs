@@ -6,9 +6,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::finish::Origin;
 use super::{BuildEvent, BuildOptions, Key, Report, Stage, Task, Timings, fill};
-use crate::io::pictures::PictureFiles;
 use crate::kb::manifest::FORMAT;
 use crate::kb::store::{Payload, part_id, point_id};
 use crate::kb::{Embedder, KbError, Manifest, Source};
@@ -40,20 +38,19 @@ pub fn add(
         });
     }
     let identity = source.identity().clone();
-    let root = options.pictures.as_ref().map_or(source.picture_root(), PictureFiles::root).to_owned();
+    let pictures = options.pictures_of(source);
     // An article's pictures are found below one directory, that of the knowledge base.
-    if root != base.picture_root {
-        return Err(KbError::OtherPictures { found: root, expected: base.picture_root });
+    if pictures.root() != base.pictures.root {
+        return Err(KbError::OtherPictures { found: pictures.root().to_owned(), expected: base.pictures.root });
     }
     if base.base.is_some() && base.input_hash == identity.hash && !options.fresh {
         return Ok(task.report(super::Outcome::UpToDate, number, base, Timings::default()));
     }
     let key = key(&base, identity.hash.clone());
     task.run(&key, Some((number, &base)), watch, &mut |job, watch| {
-        let timings = fill::fill(job, options, source, embedder, cancel, watch)?;
+        let timings = fill::fill(job, options, source, pictures.clone(), embedder, cancel, watch)?;
         source.check_unchanged()?;
-        let sources = base.sources.iter().chain([&identity]).cloned().collect();
-        Ok((Origin { sources, picture_root: base.picture_root.clone() }, timings))
+        Ok((base.sources.iter().chain([&identity]).cloned().collect(), timings))
     })
 }
 
@@ -109,7 +106,7 @@ pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(Bui
         }
         job.store.flush()?;
         let timings = Timings { store: begin.elapsed(), ..Timings::default() };
-        Ok((Origin { sources: base.sources.clone(), picture_root: base.picture_root.clone() }, timings))
+        Ok((base.sources.clone(), timings))
     })
 }
 
@@ -137,5 +134,6 @@ fn key(base: &Manifest, input_hash: String) -> Key {
         recipe: base.recipe.clone(),
         engine: base.engine,
         store: base.store.clone(),
+        pictures: base.pictures.clone(),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::io;
-use crate::kb::manifest::FORMAT;
+use crate::kb::manifest::{FORMAT, Pictures};
 use crate::kb::source::Identity;
 use crate::kb::store::{Engine, StoreConfig};
 use crate::kb::{Counts, KbError, Manifest, Position, Recipe};
@@ -48,6 +48,8 @@ pub struct Key {
     pub engine: Engine,
     /// How.
     pub store: StoreConfig,
+    /// Where its pictures are.
+    pub pictures: Pictures,
 }
 
 impl Key {
@@ -61,6 +63,7 @@ impl Key {
             recipe: manifest.recipe.clone(),
             engine: manifest.engine,
             store: manifest.store.clone(),
+            pictures: manifest.pictures.clone(),
         }
     }
 
@@ -75,6 +78,7 @@ impl Key {
             (self.fingerprint != old.fingerprint || shape, "the retriever"),
             (self.recipe != old.recipe || (store != old_store && !shape), "the options"),
             (self.engine != old.engine, "the engine"),
+            (self.pictures != old.pictures, "the directory of pictures"),
         ];
         let changed: Vec<&str> = parts.iter().filter(|(differs, _)| *differs).map(|(_, name)| *name).collect();
         changed.join(" and ")

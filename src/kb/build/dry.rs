@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{BuildEvent, BuildOptions, Checkpoint, Job, Key, QUARANTINE, Timings, fill};
 use crate::io::JsonlReader;
-use crate::kb::manifest::FORMAT;
+use crate::kb::manifest::{FORMAT, Pictures};
 use crate::kb::source::Identity;
 use crate::kb::store::{Payload, Point, Query, Record, Store, StoreConfig, StoreError};
 use crate::kb::{Counts, Document, Embedder, KbError, Source};
@@ -48,6 +48,7 @@ pub fn dry_run(
     cancel: &AtomicBool,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Prospect, KbError> {
+    let pictures = options.pictures_of(source);
     let store = StoreConfig { dim: 1, vectors: 1, ..options.store.clone() };
     let key = Key {
         format: FORMAT,
@@ -57,13 +58,14 @@ pub fn dry_run(
         recipe: options.recipe.clone(),
         engine: options.engine,
         store,
+        pictures: Pictures::of(&pictures),
     };
     let dir = tempfile::tempdir()?;
     let checkpoint = Checkpoint::new(key, None);
     let mut job = Job { number: 0, dir: dir.path().to_owned(), store: Box::new(Seen::default()), checkpoint };
     let options = BuildOptions { max_malformed: Some(u64::MAX), checkpoint_every: usize::MAX, ..options.clone() };
     let reader = Reader { beyond, texts: AtomicU64::new(0), tokens: AtomicU64::new(0) };
-    let timings = match fill::fill(&mut job, &options, source, &reader, cancel, watch) {
+    let timings = match fill::fill(&mut job, &options, source, pictures, &reader, cancel, watch) {
         Ok(timings) => timings,
         // Told by the numbers.
         Err(KbError::Empty { .. }) => Timings::default(),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::prepare::Preparer;
 use super::{BuildEvent, BuildOptions, Checkpoint, Job, MOST_MALFORMED, QUARANTINE, Stage, Timings, crash};
+use crate::io::pictures::PictureFiles;
 use crate::kb::source::{Malformed, SourceError};
 use crate::kb::store::{Point, Store};
 use crate::kb::{Article, Embedder, KbError, Position, Source};
@@ -39,11 +40,12 @@ struct Stored {
     save: bool,
 }
 
-/// Reads the source to its end, from the job's checkpoint on.
+/// Reads the source to its end, from the job's checkpoint on, its pictures out of `pictures`.
 pub(super) fn fill(
     job: &mut Job,
     options: &BuildOptions,
     source: &mut dyn Source,
+    pictures: PictureFiles,
     embedder: &dyn Embedder,
     cancel: &AtomicBool,
     watch: &mut dyn FnMut(BuildEvent),
@@ -56,8 +58,6 @@ pub(super) fn fill(
     source.resume_after(job.checkpoint.position)?;
     let store = job.store.as_ref();
     let quarantine = job.dir.join(QUARANTINE);
-    let pictures =
-        options.pictures.clone().unwrap_or_else(|| crate::io::pictures::PictureFiles::new(source.picture_root()));
     let mut preparer = Preparer::new(&job.checkpoint, &quarantine, store, embedder, pictures, &identity, options)?;
     let size = job.checkpoint.key.recipe.batch;
     let start = job.checkpoint.position;

@@ -1,6 +1,5 @@
 //! The end of a build: index, seal, read back, hash, manifest, pointer, and away with what is old.
 
-use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::checkpoint::CHECKPOINT;
@@ -13,19 +12,11 @@ use crate::kb::source::Identity;
 use crate::kb::store::{Content, content};
 use crate::kb::{Counts, KbError, Manifest};
 
-/// What a manifest says of where its articles came from.
-pub(super) struct Origin {
-    /// [`Manifest::sources`].
-    pub sources: Vec<Identity>,
-    /// [`Manifest::picture_root`].
-    pub picture_root: PathBuf,
-}
-
-/// Makes a filled job a finished build.
+/// Makes a job that was filled from `sources` a finished build.
 pub(super) fn finish(
     job: Job,
     place: &Place,
-    origin: Origin,
+    sources: Vec<Identity>,
     timings: &mut Timings,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Manifest, KbError> {
@@ -70,10 +61,10 @@ pub(super) fn finish(
     let manifest = Manifest {
         format: FORMAT,
         name: place.name().to_owned(),
-        sources: origin.sources,
+        sources,
         input_hash: key.input_hash,
         base: key.base,
-        picture_root: origin.picture_root,
+        pictures: key.pictures,
         fingerprint: key.fingerprint,
         distance: "dot".to_owned(),
         engine: key.engine,

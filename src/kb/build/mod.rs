@@ -28,10 +28,10 @@ use serde::Serialize;
 pub use change::{add, remove};
 pub use checkpoint::{Checkpoint, Key};
 pub use dry::{Prospect, dry_run};
-use finish::Origin;
 
-use super::manifest::{FORMAT, MANIFEST};
+use super::manifest::{FORMAT, MANIFEST, Pictures};
 use super::place::Place;
+use super::source::Identity;
 use super::store::{Engine, Store, StoreConfig, StoreError};
 use super::{Embedder, KbError, Manifest, Recipe, Source};
 use crate::io::DirLock;
@@ -88,6 +88,10 @@ impl BuildOptions {
             fresh: false,
             keep: 1,
         }
+    }
+
+    fn pictures_of(&self, source: &dyn Source) -> PictureFiles {
+        self.pictures.clone().unwrap_or_else(|| PictureFiles::new(source.picture_root()))
     }
 }
 
@@ -209,6 +213,7 @@ pub fn build(
     cancel: &AtomicBool,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Report, KbError> {
+    let pictures = options.pictures_of(source);
     let key = Key {
         format: FORMAT,
         base: None,
@@ -217,14 +222,13 @@ pub fn build(
         recipe: Recipe { batch: options.recipe.batch.max(1), ..options.recipe.clone() },
         engine: options.engine,
         store: StoreConfig { dim: embedder.dim(), vectors: embedder.vectors(), ..options.store.clone() },
+        pictures: Pictures::of(&pictures),
     };
     let task = Task::begin(options)?;
-    let root = options.pictures.as_ref().map_or(source.picture_root(), PictureFiles::root).to_owned();
     task.run(&key, None, watch, &mut |job, watch| {
-        let timings = fill::fill(job, options, source, embedder, cancel, watch)?;
+        let timings = fill::fill(job, options, source, pictures.clone(), embedder, cancel, watch)?;
         source.check_unchanged()?;
-        let origin = Origin { sources: vec![source.identity().clone()], picture_root: root.clone() };
-        Ok((origin, timings))
+        Ok((vec![source.identity().clone()], timings))
     })
 }
 
@@ -237,7 +241,7 @@ struct Task<'a> {
 }
 
 /// Fills a job, and says where its articles came from.
-type Filling<'a> = dyn FnMut(&mut Job, &mut dyn FnMut(BuildEvent)) -> Result<(Origin, Timings), KbError> + 'a;
+type Filling<'a> = dyn FnMut(&mut Job, &mut dyn FnMut(BuildEvent)) -> Result<(Vec<Identity>, Timings), KbError> + 'a;
 
 impl<'a> Task<'a> {
     fn begin(options: &'a BuildOptions) -> Result<Self, KbError> {
@@ -270,9 +274,9 @@ impl<'a> Task<'a> {
             Some(job) => (job, Outcome::Resumed),
             None => (Job::create(place, key, base)?, Outcome::Built),
         };
-        let (origin, mut timings) = fill(&mut job, watch)?;
+        let (sources, mut timings) = fill(&mut job, watch)?;
         let number = job.number;
-        let manifest = finish::finish(job, place, origin, &mut timings, watch)?;
+        let manifest = finish::finish(job, place, sources, &mut timings, watch)?;
         finish::put_in_use(place, number, options.keep, watch)?;
         Ok(self.report(outcome, number, manifest, timings))
     }

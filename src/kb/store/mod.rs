@@ -245,7 +245,7 @@ pub struct Record {
     pub title: String,
     /// See [`Article::sections`].
     pub sections: Vec<Section>,
-    /// See [`Article::pictures`]; their names are paths below the manifest's `picture_root`.
+    /// See [`Article::pictures`]; their names are paths below the manifest's `pictures.root`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pictures: Vec<PictureRef>,
     /// Index of its source in the manifest's `sources`.
