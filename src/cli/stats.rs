@@ -1,5 +1,9 @@
 //! Figures for tables: percentiles, memory, columns that line up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 /// The `p`-th percentile (0 to 100) by linear interpolation between the nearest ranks; `None` without values.
 #[must_use]
 pub fn percentile(values: &[f64], p: f64) -> Option<f64> {
@@ -14,10 +18,49 @@ pub fn percentile(values: &[f64], p: f64) -> Option<f64> {
 /// Most memory that this process has held so far, bytes (`VmHWM`); `None` where the system does not tell.
 #[must_use]
 pub fn peak_memory() -> Option<u64> {
+    status_bytes("VmHWM:")
+}
+
+fn status_bytes(name: &str) -> Option<u64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Looks, ten times a second, how much memory of its own this process has: not what it maps of files.
+pub struct MemorySampler {
+    stop: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<Option<u64>>>,
+}
+
+impl MemorySampler {
+    /// Begins.
+    #[must_use]
+    pub fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut peak = None;
+            while !seen.load(Ordering::Relaxed) {
+                peak = peak.max(own_memory());
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            peak.max(own_memory())
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Most that was seen, bytes; `None` where the system does not tell.
+    pub fn peak(mut self) -> Option<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take()?.join().ok()?
+    }
+}
+
+/// `RssAnon`, bytes.
+fn own_memory() -> Option<u64> {
+    status_bytes("RssAnon:")
 }
 
 /// Rows under a heading.

@@ -87,7 +87,7 @@ pub struct Hit {
 }
 
 /// A part of an article that was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Found {
     /// Index of the section.
     pub section: usize,

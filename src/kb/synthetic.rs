@@ -27,6 +27,9 @@ const SPREAD: f32 = 0.6;
 /// Noise in each of the wanted dimensions.
 const NOISE: f32 = 0.15;
 
+/// Queries that belong to it.
+pub const QUERIES: usize = 200;
+
 /// Sections of an article.
 const SECTIONS: usize = 5;
 
@@ -50,6 +53,8 @@ pub struct Files {
     pub articles: PathBuf,
     /// Embeddings, `[articles, dim]` in f32 (NumPy), their keys beside them.
     pub vectors: PathBuf,
+    /// Queries, `[QUERIES, dim]` in f32 (NumPy), for another program to ask.
+    pub queries: PathBuf,
 }
 
 impl Synthetic {
@@ -60,10 +65,16 @@ impl Synthetic {
     pub fn write(&self, dir: &Path, mut seen: impl FnMut(u64)) -> Result<Files, KbError> {
         let Self { articles, dim, text_bytes, seed } = *self;
         let stem = format!("synthetic-{articles}-{dim}-{text_bytes}-{seed}");
-        let files = Files { articles: dir.join(format!("{stem}.json")), vectors: dir.join(format!("{stem}.npy")) };
-        if files.articles.exists() && files.vectors.exists() && keys_beside(&files.vectors).exists() {
+        let [articles_path, vectors, queries] =
+            [".json", ".npy", ".queries.npy"].map(|ending| dir.join(format!("{stem}{ending}")));
+        let files = Files { articles: articles_path, vectors, queries };
+        // The articles are finished last.
+        if files.articles.exists() {
             return Ok(files);
         }
+        let mut bytes = npy_header(QUERIES, dim);
+        bytes.extend(self.queries().iter().flatten().flat_map(|value| value.to_le_bytes()));
+        crate::io::write_atomic(&files.queries, &bytes)?;
         let mut text = AtomicFile::create(&files.articles)?;
         let mut numbers = AtomicFile::create(&files.vectors)?;
         let mut keys = AtomicFile::create(&keys_beside(&files.vectors))?;
@@ -90,11 +101,11 @@ impl Synthetic {
         Ok(files)
     }
 
-    /// `count` queries, `[dim]` each: points near articles spread over the whole.
+    /// [`QUERIES`] queries, `[dim]` each: points near articles spread over the whole.
     #[must_use]
-    pub fn queries(&self, count: usize) -> Vec<Vec<f32>> {
+    pub fn queries(&self) -> Vec<Vec<f32>> {
         let space = Space::new(self);
-        (0..count).map(|n| space.query(n, n * self.articles / count.max(1))).collect()
+        (0..QUERIES).map(|n| space.query(n, n * self.articles / QUERIES)).collect()
     }
 
     fn article(&self, n: usize) -> serde_json::Value {
@@ -222,11 +233,11 @@ mod tests {
         let all: Vec<Vec<f32>> = all.into_iter().map(Result::unwrap).collect();
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
         assert!(all.iter().all(|v| (dot(v, v) - 1.0).abs() < 1e-4));
-        let queries = made.queries(10);
+        let queries = made.queries();
         let near = queries.iter().enumerate().filter(|(n, query)| {
             let best = (0..40).max_by(|a, b| dot(&all[*a], query).total_cmp(&dot(&all[*b], query)));
-            best == Some(n * 4)
+            best == Some(n * 40 / QUERIES)
         });
-        assert!(near.count() >= 9);
+        assert!(near.count() >= QUERIES * 9 / 10);
     }
 }

@@ -8,19 +8,17 @@ use super::Spread;
 use crate::cli::args::BenchArgs;
 use crate::cli::context::Context;
 use crate::cli::interrupt;
-use crate::cli::progress::{Progress, Unit};
-use crate::cli::stats::{Table, peak_memory};
+use crate::cli::kb::show_stage;
+use crate::cli::progress::{Progress, Unit, bytes};
+use crate::cli::stats::{MemorySampler, Table};
 use crate::kb::build::Timings;
 use crate::kb::store::{Quantization, StoreConfig};
-use crate::kb::synthetic::Synthetic;
+use crate::kb::synthetic::{QUERIES, Synthetic};
 use crate::kb::vectors::VectorFile;
-use crate::kb::{self, BuildEvent, BuildOptions, KbError, KnowledgeBase, Recipe};
+use crate::kb::{self, BuildOptions, KbError, KnowledgeBase, Recipe};
 
 /// Hits that are compared with those of an exact search.
 const K: usize = 10;
-
-/// Queries.
-const QUERIES: usize = 200;
 
 const SEED: u64 = 1;
 
@@ -35,7 +33,8 @@ pub(super) struct Synthesis {
     build_s: f64,
     articles_per_s: f64,
     stages_s: Timings,
-    peak_memory_bytes: Option<u64>,
+    /// Memory of its own at the most while it was built; pages of the engine's files come and go beside it.
+    peak_anonymous_bytes: Option<u64>,
     disk_bytes_per_article: f64,
     open_s: f64,
     searches: usize,
@@ -77,15 +76,11 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Synthes
     let options = BuildOptions { recipe, store, fresh: true, ..BuildOptions::new(&dir.join("kb"), "synthetic") };
     let embedder = VectorFile::open(&files.vectors, None, Some("synthetic"))?;
     let mut source = kb::source::open(&spec).map_err(KbError::from)?;
-    let report = kb::build(&options, source.as_mut(), &embedder, guard.flag(), &mut |event| match event {
-        BuildEvent::Progress { stage, done, total } => {
-            let unit = if stage == kb::build::Stage::Verify { Unit::Things("points") } else { Unit::Bytes };
-            progress.rename("building", unit);
-            progress.set(done, total);
-        }
-        BuildEvent::Note(text) => progress.note(&text),
+    let sampler = MemorySampler::start();
+    let report = kb::build(&options, source.as_mut(), &embedder, guard.flag(), &mut |event| {
+        show_stage(&mut progress, event);
     })?;
-    let peak = peak_memory();
+    let peak_anonymous_bytes = sampler.peak();
     let status = kb::status(&options.root, &options.name)?;
 
     progress.rename("searching", Unit::Things("queries"));
@@ -93,7 +88,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Synthes
     let base = KnowledgeBase::open(&options.root, &options.name, None)?;
     let open_s = begin.elapsed().as_secs_f64();
     let (mut walked_ms, mut exact_ms, mut found, mut wanted) = (Vec::new(), Vec::new(), 0, 0);
-    for query in made.queries(QUERIES) {
+    for query in made.queries() {
         let begin = Instant::now();
         let walked = base.search(&query, None, K)?;
         walked_ms.push(begin.elapsed().as_secs_f64() * 1000.0);
@@ -112,7 +107,7 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Synthes
         build_s: report.seconds,
         articles_per_s: articles as f64 / report.seconds,
         stages_s: report.timings,
-        peak_memory_bytes: peak,
+        peak_anonymous_bytes,
         disk_bytes_per_article: status.bytes as f64 / articles.max(1) as f64,
         open_s,
         searches: QUERIES,
@@ -131,6 +126,9 @@ pub(super) fn tell(of: &Synthesis, table: &mut Table) {
     one("build", format!("{:.0}", of.articles_per_s), "articles/s");
     for (name, time) in of.stages_s.by_name() {
         one(&format!("build, {name}"), format!("{:.1}", time.as_secs_f64()), "s");
+    }
+    if let Some(peak) = of.peak_anonymous_bytes {
+        one("peak memory of its own in building", bytes(peak), "");
     }
     one("on disk", format!("{:.0}", of.disk_bytes_per_article), "bytes an article");
     one("open", format!("{:.2}", of.open_s), "s");

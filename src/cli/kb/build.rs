@@ -207,7 +207,12 @@ fn watched<T>(
     work: impl FnOnce(&mut dyn FnMut(BuildEvent)) -> Result<T, KbError>,
 ) -> Result<T, KbError> {
     let mut progress = Progress::new(screen, "embedding", Unit::Bytes);
-    work(&mut |event| match event {
+    work(&mut |event| show_stage(&mut progress, event))
+}
+
+/// Shows one event of a build.
+pub fn show_stage(progress: &mut Progress, event: BuildEvent) {
+    match event {
         BuildEvent::Note(text) => progress.note(&text),
         BuildEvent::Progress { stage, done, total } => {
             match stage {
@@ -219,7 +224,7 @@ fn watched<T>(
             }
             progress.set(done, total);
         }
-    })
+    }
 }
 
 /// What a build did, in a sentence.

@@ -5,7 +5,7 @@ mod search;
 
 use serde::Serialize;
 
-pub use build::{build_with, options, sentence, start_retriever};
+pub use build::{build_with, options, sentence, show_stage, start_retriever};
 
 use super::args::{KbArgs, KbCommand, KbDropArgs, KbExportArgs, KbListArgs, KbStatusArgs, KbUseArgs, KbVerifyArgs};
 use super::context::{Context, picture_limits};

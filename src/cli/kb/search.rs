@@ -6,7 +6,7 @@ use super::start_retriever;
 use crate::cli::args::KbSearchArgs;
 use crate::cli::context::{Context, open_picture};
 use crate::cli::failure::{Exit, Failure, SCHEMA_VERSION};
-use crate::kb::{self, Hit, KnowledgeBase};
+use crate::kb::{self, Found, Hit, KnowledgeBase};
 use crate::retriever::Item;
 use crate::text::sanitise_line;
 
@@ -26,6 +26,9 @@ struct HitOutput<'a> {
     url: &'a str,
     image: Option<std::path::PathBuf>,
     sections: usize,
+    /// Which part of it was found, where parts are embedded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<Found>,
 }
 
 /// Runs the command.
@@ -52,6 +55,7 @@ pub(super) fn run(context: &Context, args: &KbSearchArgs) -> anyhow::Result<Exit
             url: &hit.article.url,
             image: base.picture(&hit.article),
             sections: hit.article.sections.len(),
+            part: hit.part,
         });
         let output = SearchOutput {
             schema_version: SCHEMA_VERSION,
@@ -70,5 +74,7 @@ pub(super) fn run(context: &Context, args: &KbSearchArgs) -> anyhow::Result<Exit
 
 fn hit_line(rank: usize, hit: &Hit) -> String {
     let (title, url) = (sanitise_line(&hit.article.title), sanitise_line(&hit.article.url));
-    format!("{rank:>3}  {:.3}  {title}  {url}", hit.score)
+    let section = hit.part.and_then(|part| hit.article.sections.get(part.section));
+    let section = section.map(|section| format!(" > {}", sanitise_line(&section.title))).unwrap_or_default();
+    format!("{rank:>3}  {:.3}  {title}{section}  {url}", hit.score)
 }
