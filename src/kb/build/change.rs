@@ -14,8 +14,8 @@ use crate::kb::{Embedder, KbError, Manifest, Source};
 /// Articles removed at once.
 const REMOVED_AT_ONCE: usize = 500;
 
-/// Adds the articles of `source` to the knowledge base `options.name`, as it was built: those with the URL of one that
-/// is there take its place. Interrupted and resumed as [`super::build`].
+/// Adds the articles of `source` to the knowledge base `options.name`, as it was built: one with the URL of one that is
+/// there takes its place, or is passed over if neither it nor its pictures changed since. Interrupted and resumed as [`super::build`].
 ///
 /// # Errors
 /// [`KbError::NotFound`]; [`KbError::FingerprintMismatch`] for another retriever than that of the others;
@@ -43,7 +43,7 @@ pub fn add(
     if pictures.root() != base.pictures.root {
         return Err(KbError::OtherPictures { found: pictures.root().to_owned(), expected: base.pictures.root });
     }
-    if base.base.is_some() && base.input_hash == identity.hash && !options.fresh {
+    if base.input_hash == identity.hash && !options.fresh {
         return Ok(task.report(super::Outcome::UpToDate, number, base, Timings::default()));
     }
     let key = key(&base, identity.hash.clone());

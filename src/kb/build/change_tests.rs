@@ -37,6 +37,15 @@ fn url(n: usize) -> String {
     format!("https://example.org/ruin/{n}")
 }
 
+/// Makes all pictures an hour old.
+fn age(dir: &Path) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for entry in fs_err::read_dir(dir.join("images")).unwrap() {
+        let file = fs_err::File::options().write(true).open(entry.unwrap().path()).unwrap();
+        file.file().set_modified(then).unwrap();
+    }
+}
+
 /// The articles that are there, by their URLs, as a reader finds them.
 fn articles(root: &Path) -> BTreeMap<String, String> {
     let out = tempfile::tempdir().unwrap();
@@ -128,6 +137,15 @@ fn what_is_added_takes_the_place_of_what_was_there_and_nothing_else_is_embedded_
         assert_eq!((counts.articles, counts.sections, report.manifest.sources.len()), (12, 24, 2));
         assert_eq!(articles(dir.path())[&url(3)], "Castle 3");
         assert_eq!(added(&options, &more).unwrap().outcome, Outcome::UpToDate);
+        // What is the same as before is passed over, unless a picture of it is newer than the build.
+        age(dir.path());
+        let same = ruins(dir.path(), "same.jsonl", &[0, 1, 2, 4]);
+        let text = fs_err::read_to_string(dir.path().join("same.jsonl")).unwrap();
+        fs_err::write(dir.path().join("same.jsonl"), text.replace("Ruin 4", "Keep 4")).unwrap();
+        fs_err::write(dir.path().join("images/1.png"), "new pixels of 1").unwrap();
+        let toy = Toy::new("f");
+        let report = add(&options, source::open(&same).unwrap().as_mut(), &toy, &never, &mut |_| {}).unwrap();
+        assert_eq!((*toy.batches.lock().unwrap(), report.manifest.counts.articles), (1, 12), "four sections");
 
         // The first of two takes the place of the old, wherever the second stands.
         let twice = ruins(dir.path(), "twice.jsonl", &[5, 6, 7, 8, 9, 5]);

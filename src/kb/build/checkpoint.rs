@@ -20,6 +20,8 @@ pub struct Checkpoint {
     pub key: Key,
     /// [`Manifest::sources`] of the build that this one is made from.
     pub sources: Vec<Identity>,
+    /// When that was made: seconds since 1970, UTC.
+    pub base_unix_s: u64,
     /// Everything up to here is in the store, durably.
     pub position: Position,
     /// What that is.
@@ -92,6 +94,7 @@ impl Checkpoint {
         Self {
             key,
             sources: base.map(|base| base.sources.clone()).unwrap_or_default(),
+            base_unix_s: base.map_or(0, |base| base.created_unix_s),
             position: Position::default(),
             counts: Counts { quarantined: 0, ..counts },
             quarantine_bytes: 0,

@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use super::fill::Batch;
 use super::{BuildOptions, Checkpoint, MOST_MALFORMED, Timings};
-use crate::io::JsonlWriter;
 use crate::io::pictures::PictureFiles;
+use crate::io::{IoError, JsonlWriter};
 use crate::kb::recipe::Unit;
 use crate::kb::source::{Identity, RecordUnit};
 use crate::kb::store::{Part, Payload, Point, Record, Store, bad_vectors, part_id, part_key, point_id};
-use crate::kb::{Article, Document, EmbedUnit, Embedder, KbError, Position, Recipe};
+use crate::kb::{Article, Document, EmbedUnit, Embedder, KbError, PictureRef, Position, Recipe};
 
 /// Batches that the store may not have yet: those in the queue, the one being stored, and one to be safe.
 const ON_THE_WAY: usize = 4;
@@ -132,16 +132,12 @@ impl<'a> Preparer<'a> {
         for (((position, mut article), id), stored) in articles.into_iter().zip(ids).zip(stored) {
             let record = position.record;
             let earlier = self.recent.iter().chain([&seen]).find_map(|batch| batch.get(&id).copied());
-            let first = match (earlier, stored) {
-                (Some(record), _) => Some(record),
-                (None, Some(Payload::Article(own))) if own.source == self.generation => Some(own.record),
-                (None, Some(Payload::Article(old))) => {
-                    // It is of the build that is added to, and makes way.
-                    delete.extend((0..old.parts).map(|n| part_id(id, n)));
-                    delete.push(id);
-                    None
-                }
-                (None, _) => None,
+            let (first, old) = match (earlier, stored) {
+                (Some(record), _) => (Some(record), None),
+                (None, Some(Payload::Article(own))) if own.source == self.generation => (Some(own.record), None),
+                // It is of the build that is added to.
+                (None, Some(Payload::Article(old))) => (None, Some(old)),
+                (None, _) => (None, None),
             };
             // A run that was cut off may have stored this very record already.
             if let Some(first) = first.filter(|first| *first < record) {
@@ -150,10 +146,23 @@ impl<'a> Preparer<'a> {
                 continue;
             }
             self.recipe.drop_from(&mut article);
-            if let Err(reason) = self.find_pictures(record, &mut article)? {
-                self.refuse(position, Some(&article.url), &reason)?;
-                continue;
+            let missing = match self.find_pictures(&mut article) {
+                Ok(missing) => missing,
+                Err(e) => {
+                    self.refuse(position, Some(&article.url), &e.to_string())?;
+                    continue;
+                }
+            };
+            if let Some(old) = old {
+                let parts = old.parts;
+                if old.into_article() == article && !self.has_newer_picture(&article) {
+                    seen.insert(id, record);
+                    continue;
+                }
+                delete.extend((0..parts).map(|n| part_id(id, n)));
+                delete.push(id);
             }
+            self.count_pictures(record, &article, &missing)?;
             let mut units = self.recipe.units(&article);
             units.retain(|unit| unit.text.is_some() || unit.picture.is_some());
             if units.is_empty() && self.recipe.unit == EmbedUnit::Article {
@@ -171,32 +180,35 @@ impl<'a> Preparer<'a> {
         Ok((delete, entries))
     }
 
-    /// Leaves an article the pictures that are there, by their paths; the inner error is why it cannot be used.
-    fn find_pictures(&mut self, record: u64, article: &mut Article) -> Result<Result<(), String>, KbError> {
-        let named = article.pictures.len();
-        let mut missing = None;
-        let mut found = Vec::with_capacity(named);
+    /// Leaves an article the pictures that are there, by their paths, and gives the names of the others.
+    fn find_pictures(&self, article: &mut Article) -> Result<Vec<String>, IoError> {
+        let mut missing = Vec::new();
         for picture in std::mem::take(&mut article.pictures) {
-            match self.pictures.find(&picture.name) {
-                Ok(Some(name)) => found.push(crate::kb::PictureRef { name, ..picture }),
-                Ok(None) => missing = missing.or(Some(picture.name)),
-                Err(e) => return Ok(Err(e.to_string())),
+            match self.pictures.find(&picture.name)? {
+                Some(name) => article.pictures.push(PictureRef { name, ..picture }),
+                None => missing.push(picture.name),
             }
         }
-        let lost = named - found.len();
-        article.pictures = found;
+        Ok(missing)
+    }
+
+    fn count_pictures(&mut self, record: u64, article: &Article, missing: &[String]) -> Result<(), KbError> {
         let counts = &mut self.checkpoint.counts;
-        counts.pictures_missing += lost as u64;
+        counts.pictures_missing += missing.len() as u64;
         counts.articles_without_picture += u64::from(article.pictures.is_empty());
-        if let Some(name) = missing {
-            let root = self.pictures.root().display();
-            self.note(
-                record,
-                &article.url,
-                &format!("{lost} of {named} pictures are not in {root}, among them {name}"),
-            )?;
-        }
-        Ok(Ok(()))
+        let Some(name) = missing.first() else { return Ok(()) };
+        let (lost, named, root) = (missing.len(), missing.len() + article.pictures.len(), self.pictures.root());
+        let reason = format!("{lost} of {named} pictures are not in {}, among them {name}", root.display());
+        self.note(record, &article.url, &reason)
+    }
+
+    /// Whether a picture was written since the build that is added to was made.
+    fn has_newer_picture(&self, article: &Article) -> bool {
+        let made = std::time::UNIX_EPOCH + std::time::Duration::from_secs(self.checkpoint.base_unix_s);
+        article.pictures.iter().any(|picture| {
+            let meta = fs_err::metadata(self.pictures.root().join(&picture.name));
+            meta.and_then(|meta| meta.modified()).map_or(true, |modified| modified >= made)
+        })
     }
 
     /// Embeds the units; one whose picture cannot be read a second time, by its text alone.
