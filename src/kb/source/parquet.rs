@@ -311,7 +311,8 @@ mod tests {
     #[test]
     fn tables_are_read_and_taken_up_behind_any_row() {
         let dir = tempfile::tempdir().unwrap();
-        let text = Some("title: Scupi content: Old.");
+        let content = "title: Scupi content: Old.";
+        let text = Some(content);
         let (a, b) = (dir.path().join("train-0.parquet"), dir.path().join("train-1.parquet"));
         write(&a, &[&[("WikiWeb_Scupi_0", text), ("WikiWeb_Scupi_1", None)], &[("WikiWeb_Stobi_0", Some("x"))]]);
         write(&b, &[&[("c", text)], &[], &[("d", text), ("e", text)]]);
@@ -329,7 +330,7 @@ mod tests {
         }
         let mut one = super::super::open(&format!("m2kr:{}", a.display())).unwrap();
         let article = one.next().unwrap().unwrap().1;
-        assert_eq!((article.title.as_str(), article.sections[0].text.as_str()), ("Scupi", text.unwrap()));
+        assert_eq!((article.title.as_str(), article.sections[0].text.as_str()), ("Scupi", content));
         assert_ne!(one.identity().hash, source.identity().hash);
         source.check_unchanged().unwrap();
         fs_err::write(&b, "PAR1").unwrap();
