@@ -6,6 +6,7 @@
 //! | [`lock`] | one process holds a directory; the next one is told which process that is |
 //! | [`jsonl`] | one JSON value a line; a line torn by a crash is cut off on reopening, an error names its line |
 //! | [`paths`] | a name from a data set never leads out of its directory |
+//! | [`pictures`] | a data set's picture is found by its name in whatever layout the files lie |
 //! | [`hash`] | BLAKE3 and SHA-256 of files of any size in bounded memory |
 
 pub mod atomic;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::markdown::{self, Page};
-use super::names::{percent_decoded, spoken_stem};
+use super::names::{percent_decoded, spoken_name, spoken_stem};
 use super::{Identity, Malformed, Position, RecordUnit, Source, SourceError};
 use crate::io::pictures::is_picture;
 use crate::kb::{Article, PictureRef, Section};
@@ -110,7 +110,10 @@ impl Folder {
             Ok(page) => page,
             Err(reason) => return Ok(Err(reason)),
         };
-        let title = page.title.clone().unwrap_or(title);
+        // The text of a directory is called what the directory is called.
+        let (dir, last) = parts(&file.name);
+        let index = stem(last).eq_ignore_ascii_case("index") && !dir.is_empty();
+        let title = page.title.clone().unwrap_or_else(|| if index { spoken_name(parts(dir).1) } else { title });
         let pictures = match self.pictures_of(file, &page) {
             Ok(pictures) => pictures,
             Err(reason) => return Ok(Err(reason)),
@@ -331,6 +334,7 @@ mod tests {
     fn pictures_come_to_the_text_that_they_belong_to() {
         let (_dir, mut folder) = folder(&[
             ("a/index.md", "# All\nx"),
+            ("a/sub.d_1/index.md", "x"),
             ("a/other.md", "x"),
             ("a/other.png", ""),
             ("a/free.png", ""),
@@ -355,6 +359,7 @@ mod tests {
         let rows: &[(&str, &[&str])] = &[
             ("All", &["a/free.png"]),
             ("other", &["a/other.png"]),
+            ("sub.d 1", &[]),
             ("only one", &["b/only-one.webp", "b/z.JPG"]),
             ("ruin 3", &["c/ruin-3.png"]),
             ("Ruin", &["c/ruin-2.png", "c/ruin.jpg"]),

@@ -37,9 +37,9 @@ pub(super) fn parse(text: &str) -> Page {
     let mut heading = None;
     let mut section = String::new();
     let mut shown = Vec::new();
-    let mut fence: Option<char> = None;
+    let mut fence: Option<&str> = None;
     for line in body.lines() {
-        let marker = ['`', '~'].into_iter().find(|c| line.trim_start().starts_with(&c.to_string().repeat(3)));
+        let marker = ["```", "~~~"].into_iter().find(|mark| line.trim_start().starts_with(mark));
         let fenced = fence.is_some() || marker.is_some();
         if let Some(marker) = marker {
             fence = match fence {

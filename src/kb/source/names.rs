@@ -20,9 +20,14 @@ pub(super) fn spoken_stem(name: &str) -> String {
         Some((stem, _)) if !stem.is_empty() => stem,
         _ => file,
     };
-    let spoken = stem.replace(['_', '-'], " ");
+    spoken_name(stem)
+}
+
+/// Underscores and hyphens as blanks.
+pub(super) fn spoken_name(name: &str) -> String {
+    let spoken = name.replace(['_', '-'], " ");
     let spoken = spoken.split_whitespace().collect::<Vec<_>>().join(" ");
-    if spoken.is_empty() { stem.to_owned() } else { spoken }
+    if spoken.is_empty() { name.to_owned() } else { spoken }
 }
 
 /// `%C3%B1` as `ñ`; a `%` that begins no code stays.

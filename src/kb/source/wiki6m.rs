@@ -44,7 +44,9 @@ fn parse(_: Option<&str>, record: &[u8]) -> Result<Article, Fault> {
     if !summary.is_empty() {
         sections.push(Section { title: title.clone(), text: summary.to_owned() });
     }
-    sections.extend(wiki::sections(&title, content.strip_prefix(summary).unwrap_or(content)));
+    // Not where the summary ends within a word of the content.
+    let rest = content.strip_prefix(summary).filter(|rest| !rest.starts_with(char::is_alphanumeric));
+    sections.extend(wiki::sections(&title, rest.unwrap_or(content)));
     let name = format!("{}/{id}.jpg", &id[..id.len().min(4)]);
     let pictures = row.wikipedia_image_url.map(|_| PictureRef { name, ..PictureRef::default() });
     Ok(Article {
@@ -69,6 +71,8 @@ mod tests {
         let texts: Vec<&str> = article.sections.iter().map(|s| s.text.as_str()).collect();
         assert_eq!(texts, ["A coach.", "He won."]);
         assert!(article.sections.iter().all(|s| s.title == "Harold Keeling"));
+        let inside = row.replace("A coach.\"", "A coa\"");
+        assert_eq!(parse(None, inside.as_bytes()).unwrap().sections[1].text, "A coach. He won.");
         assert_eq!(article.lead_picture(), Some("Q378/Q3783438.jpg"));
         let bare = r#"{"wikidata_id":"Q12","wikipedia_title":"x","wikipedia_content":null,"wikipedia_image_url":null}"#;
         let article = parse(None, bare.as_bytes()).unwrap();
