@@ -1,8 +1,8 @@
 //! Articles out of a directory as people keep them: Markdown or text files with pictures beside them.
 //!
-//! One article per text file, and one per picture in a directory that has no text file, unless some text shows it.
-//! Which pictures belong to a text: those that it names or shows; if it does neither, those of the same name
-//! (`ruin.md`, `ruin.jpg`, `ruin-2.png`), and to an `index.md` or the only text of its directory, all that lie there.
+//! One article per text file, and one per picture that belongs to no text.
+//! Which pictures belong to a text: those that it names or shows, and those of the same name (`ruin.md`, `ruin.jpg`,
+//! `ruin-2.png`); to an `index.md` or the only text of its directory that names and shows none, all that lie there.
 //! Names that begin with a dot are left out, and links to directories are not followed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,10 +39,7 @@ pub(super) struct Folder {
     files: Vec<File>,
     /// Indices in `files` of those that are articles.
     records: Vec<usize>,
-    /// Pictures by the directory that they lie in.
-    pictures: BTreeMap<String, Vec<String>>,
-    /// Stems of texts by the directory that they lie in.
-    texts: BTreeMap<String, Vec<String>>,
+    neighbours: Neighbours,
     next: usize,
     bytes_read: u64,
 }
@@ -63,26 +60,29 @@ impl Folder {
         }
         let files = walk(&root)?;
         let mut hasher = blake3::Hasher::new();
-        let (mut pictures, mut texts) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
-        let mut shown = BTreeSet::new();
+        let mut neighbours = Neighbours::default();
+        let mut claimed = BTreeSet::new();
+        // Texts, and whether they name or show pictures.
+        let mut pages = Vec::new();
         for file in &files {
             let (dir, last) = parts(&file.name);
             hasher.update(&(file.name.len() as u64).to_le_bytes()).update(file.name.as_bytes());
             if is_picture(&file.name) {
-                pictures.entry(dir.to_owned()).or_default().push(file.name.clone());
+                neighbours.pictures.entry(dir.to_owned()).or_default().push(file.name.clone());
                 hasher.update(b"p").update(&file.size.to_le_bytes());
             } else {
-                texts.entry(dir.to_owned()).or_default().push(stem(last).to_owned());
+                neighbours.texts.entry(dir.to_owned()).or_default().push(stem(last).to_owned());
                 hasher.update(b"t").update(crate::io::hash::blake3_file(&root.join(&file.name))?.as_bytes());
                 if let Ok(page) = page(&root, file)? {
                     let targets = page.images.iter().chain(page.shown.iter().map(|shown| &shown.target));
-                    shown.extend(targets.filter_map(|target| resolve(&root, dir, target)));
+                    let named: Vec<String> = targets.filter_map(|target| resolve(&root, dir, target)).collect();
+                    pages.push((&file.name, !named.is_empty()));
+                    claimed.extend(named);
                 }
             }
         }
-        let is_article = |file: &File| {
-            !is_picture(&file.name) || (!texts.contains_key(parts(&file.name).0) && !shown.contains(&file.name))
-        };
+        claimed.extend(pages.into_iter().flat_map(|(name, names)| neighbours.beside(name, names)).cloned());
+        let is_article = |file: &File| !is_picture(&file.name) || !claimed.contains(&file.name);
         let records: Vec<usize> = (0..files.len()).filter(|n| is_article(&files[*n])).collect();
         let identity = Identity {
             name: NAME.to_owned(),
@@ -91,7 +91,7 @@ impl Folder {
             bytes: records.iter().map(|n| files[*n].size).sum(),
             unit: RecordUnit::File,
         };
-        Ok(Self { identity, files, records, pictures, texts, next: 0, bytes_read: 0 })
+        Ok(Self { identity, files, records, neighbours, next: 0, bytes_read: 0 })
     }
 
     fn read_error(&self, source: io::Error) -> SourceError {
@@ -130,7 +130,7 @@ impl Folder {
     }
 
     fn pictures_of(&self, file: &File, page: &Page) -> Result<Vec<PictureRef>, String> {
-        let (dir, last) = parts(&file.name);
+        let (dir, _) = parts(&file.name);
         let named = page.images.iter().map(|target| (target, "", 0));
         let shown = page.shown.iter().map(|shown| (&shown.target, shown.caption.as_str(), shown.section));
         let mut pictures: Vec<PictureRef> = Vec::new();
@@ -146,23 +146,41 @@ impl Folder {
                 None => pictures.push(PictureRef { name, caption: caption.to_owned(), section }),
             }
         }
-        if pictures.is_empty() {
-            let texts = self.texts.get(dir).map_or(&[][..], Vec::as_slice);
-            let beside = self.pictures.get(dir).map_or(&[][..], Vec::as_slice);
-            let own = stem(last);
-            // The text of the very name comes before one of which it is the continuation.
-            let owner = |picture: &str| {
-                let picture = stem(parts(picture).1);
-                let exact = texts.iter().find(|text| *text == picture);
-                exact.or_else(|| texts.iter().find(|text| continues(text, picture)))
-            };
-            let all = own.eq_ignore_ascii_case("index") || texts.len() == 1;
-            let mine = |name: &&String| owner(name).is_some_and(|owner| owner == own);
-            let free = |name: &&String| all && owner(name).is_none();
-            let found = beside.iter().filter(mine).chain(beside.iter().filter(free));
-            pictures.extend(found.map(|name| PictureRef { name: name.clone(), ..PictureRef::default() }));
+        for name in self.neighbours.beside(&file.name, !pictures.is_empty()) {
+            if pictures.iter().all(|picture| picture.name != *name) {
+                pictures.push(PictureRef { name: name.clone(), ..PictureRef::default() });
+            }
         }
         Ok(pictures)
+    }
+}
+
+/// What lies beside what.
+#[derive(Debug, Default)]
+struct Neighbours {
+    /// Pictures by the directory that they lie in.
+    pictures: BTreeMap<String, Vec<String>>,
+    /// Stems of texts by the directory that they lie in.
+    texts: BTreeMap<String, Vec<String>>,
+}
+
+impl Neighbours {
+    /// Pictures of a text by where they lie, whether it names some besides or none.
+    fn beside<'a>(&'a self, text: &'a str, names: bool) -> impl Iterator<Item = &'a String> {
+        let (dir, last) = parts(text);
+        let texts = self.texts.get(dir).map_or(&[][..], Vec::as_slice);
+        let beside = self.pictures.get(dir).map_or(&[][..], Vec::as_slice);
+        let own = stem(last);
+        // The text of the very name comes before one of which it is the continuation.
+        let owner = move |picture: &str| {
+            let picture = stem(parts(picture).1);
+            let exact = texts.iter().find(|text| *text == picture);
+            exact.or_else(|| texts.iter().find(|text| continues(text, picture)))
+        };
+        let all = !names && (own.eq_ignore_ascii_case("index") || texts.len() == 1);
+        let mine = move |name: &&String| owner(name).is_some_and(|owner| owner == own);
+        let free = move |name: &&String| all && owner(name).is_none();
+        beside.iter().filter(mine).chain(beside.iter().filter(free))
     }
 }
 
@@ -361,9 +379,10 @@ mod tests {
             ("other", &["a/other.png"]),
             ("sub.d 1", &[]),
             ("only one", &["b/only-one.webp", "b/z.JPG"]),
+            ("nobody", &["c/nobody.png"]),
             ("ruin 3", &["c/ruin-3.png"]),
             ("Ruin", &["c/ruin-2.png", "c/ruin.jpg"]),
-            ("linked", &["shots/wall 1.png", "d/deep/x.png"]),
+            ("linked", &["shots/wall 1.png", "d/deep/x.png", "d/linked.png"]),
             ("my old tower", &["shots/my_old-tower.png"]),
         ];
         assert_eq!(shown(&mut folder), expected(rows));
