@@ -91,14 +91,15 @@ pub(super) fn fill(
                 }
                 done = read;
             }
-            Ok(())
+            // A reader that ends without saying that this was all has broken off.
+            if preparer.checkpoint.complete { Ok(()) } else { Err(KbError::Thread) }
         };
         let outcome = work();
         // Both ends see that no more comes.
         drop(batches);
         drop(to_store);
         let reading = reader.join().unwrap_or_default();
-        let (last, storing) = writer.join().unwrap_or_else(|_| (Err(KbError::Thread), Duration::ZERO));
+        let (last, storing) = writer.join().unwrap_or((Err(KbError::Thread), Duration::ZERO));
         timings = Timings { read: reading, store: storing, ..preparer.timings };
         let last = last?;
         outcome.map(|()| last)
