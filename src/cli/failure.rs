@@ -1,11 +1,13 @@
 //! How a command fails: exit code, stable name, message, hint.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::screen::Closed;
 use crate::generator::GeneratorError;
+use crate::io::IoError;
 use crate::kb::KbError;
 use crate::rag::engines::EnginesError;
 use crate::rag::{PartErrorKind, RagError};
@@ -155,8 +157,15 @@ fn of_kb(error: &KbError) -> Failure {
             (message, if name == "starter" { Some(demo) } else { hint })
         }
         KbError::FingerprintMismatch { .. } => split(&whole, "; build it again: "),
-        KbError::Damaged { mend, .. } => (whole.clone(), Some(mend.clone())),
-        KbError::Interrupted { .. } => split(&whole, "; "),
+        KbError::Damaged { .. } => split(&whole, ", or: "),
+        KbError::Interrupted { .. } | KbError::NoRoom { .. } => split(&whole, "; "),
+        KbError::Io(IoError::System(e))
+            if matches!(e.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) =>
+        {
+            let hint = "an engine writes beside its files: copy the knowledge base to where you may write, and set \
+                        paths.data_dir";
+            (whole, Some(hint.to_owned()))
+        }
         _ => (whole, None),
     };
     Failure { code: error.code().to_owned(), message, hint, exit: Exit::from_code(error.exit_code()) }

@@ -16,6 +16,7 @@ pub mod jsonl;
 pub mod lock;
 pub mod paths;
 pub mod pictures;
+pub mod space;
 
 use std::path::PathBuf;
 

@@ -45,7 +45,7 @@ pub enum KbError {
         mend: String,
     },
     /// The files are not those that were built.
-    #[error("knowledge base {name:?} is damaged: {reason}; restore {dir} or build it again: {mend}", dir = .dir.display())]
+    #[error("knowledge base {name:?} is damaged: {reason}; restore {dir}, or: {mend}", dir = .dir.display())]
     Damaged {
         /// The knowledge base.
         name: String,
@@ -55,6 +55,19 @@ pub enum KbError {
         reason: String,
         /// The command that mends it.
         mend: String,
+    },
+    /// A disk that is nearly full.
+    #[error(
+        "{free} bytes are free on the disk of {dir}, {needed} are needed to go on; make room, and the same command goes on from the last checkpoint",
+        dir = .dir.display()
+    )]
+    NoRoom {
+        /// Directory of the build.
+        dir: PathBuf,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are needed.
+        needed: u64,
     },
     /// Stopped by the caller. What was done is kept.
     #[error("interrupted with {articles} articles stored; the same command goes on from there")]
@@ -214,6 +227,7 @@ impl KbError {
             Self::NotFound { .. } => "kb_not_found",
             Self::FingerprintMismatch { .. } => "kb_fingerprint_mismatch",
             Self::Damaged { .. } => "kb_damaged",
+            Self::NoRoom { .. } => "disk_full",
             Self::Interrupted { .. } => "interrupted",
             Self::TooManyMalformed { .. } => "kb_too_many_malformed",
             Self::Empty { .. } => "kb_empty",

@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::build::Checkpoint;
 use super::{KbError, Manifest};
 use crate::io;
+use crate::io::space::on_disk;
 
 /// Pointer file.
 const CURRENT: &str = "current";
@@ -125,10 +126,14 @@ impl Place {
     /// The error of a base that is not whole.
     #[must_use]
     pub fn damaged(&self, dir: &Path, reason: String, manifest: Option<&Manifest>) -> KbError {
-        let mend = manifest.map_or_else(
-            || format!("cicerone kb build --name {} --source KIND:PATH --fresh", self.name),
-            Manifest::mend,
-        );
+        let finished =
+            |number: &u32| self.build(*number) != dir && matches!(Manifest::read(&self.build(*number)), Ok(Some(_)));
+        let other = self.numbers().unwrap_or_default().into_iter().rev().find(finished);
+        let mend = match (other, manifest) {
+            (Some(number), _) => format!("cicerone kb use {} {number}", self.name),
+            (None, Some(manifest)) => manifest.mend(),
+            (None, None) => format!("cicerone kb build --name {} --source KIND:PATH --fresh", self.name),
+        };
         KbError::Damaged { name: self.name.clone(), dir: dir.to_owned(), reason, mend }
     }
 
@@ -233,7 +238,7 @@ fn status_of(place: &Place) -> Result<Status, KbError> {
             match Manifest::read(&dir) {
                 Ok(Some(manifest)) => {
                     status.damage = manifest.check_sizes(&dir).err();
-                    status.bytes = manifest.files.iter().map(|f| on_disk(&dir.join(&f.path), f.size)).sum();
+                    status.bytes = manifest.files.iter().filter_map(|file| on_disk(&dir.join(&file.path))).sum();
                     status.manifest = Some(manifest);
                 }
                 Ok(None) => status.damage = Some(format!("{} holds no manifest", dir.display())),
@@ -254,17 +259,6 @@ fn status_of(place: &Place) -> Result<Status, KbError> {
         }
     }
     Ok(status)
-}
-
-#[cfg(unix)]
-fn on_disk(path: &Path, size: u64) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    fs_err::metadata(path).map_or(size, |meta| meta.blocks() * 512)
-}
-
-#[cfg(not(unix))]
-fn on_disk(_: &Path, size: u64) -> u64 {
-    size
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::prepare::Preparer;
-use super::{BuildEvent, BuildOptions, Checkpoint, Job, MOST_MALFORMED, QUARANTINE, Stage, Timings, crash};
+use super::{BuildEvent, BuildOptions, Checkpoint, Job, MOST_MALFORMED, QUARANTINE, Stage, Timings, crash, room};
 use crate::io::pictures::PictureFiles;
 use crate::kb::source::{Malformed, SourceError};
 use crate::kb::store::{Point, Store};
@@ -172,6 +172,7 @@ fn write(
                 store.delete(&delete)?;
             }
             if !points.is_empty() {
+                room::for_points(dir, &points)?;
                 store.upsert(points)?;
                 crash::at("in-upsert");
             }

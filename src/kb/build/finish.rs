@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::checkpoint::CHECKPOINT;
-use super::{BuildEvent, Checkpoint, INDEX, Job, Stage, Timings, crash};
+use super::{BuildEvent, Checkpoint, INDEX, Job, Stage, Timings, crash, room};
 use crate::io::{DirLock, IoError};
 use crate::kb::integrity::{list_files, remember};
 use crate::kb::manifest::FORMAT;
@@ -33,6 +33,7 @@ pub(super) fn finish(
     }
 
     progress(Stage::Index, 0, None);
+    room::for_indexing(&dir)?;
     crash::at("before-index");
     let begin = Instant::now();
     store.optimize()?;

@@ -14,6 +14,7 @@ mod dry;
 mod fill;
 mod finish;
 mod prepare;
+mod room;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
