@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::io::{AtomicFile, DirLock, write_line};
-use crate::kb::place::Place;
+use crate::kb::place::{Home, Place};
 use crate::kb::store::Payload;
 use crate::kb::{KbError, KnowledgeBase, Manifest, vectors};
 
@@ -17,9 +17,17 @@ pub const VECTORS: &str = "vectors.safetensors";
 ///
 /// # Errors
 /// [`KbError::NoBuild`] where it is not there or not finished; [`KbError::Damaged`]; a lock that a build holds.
-pub fn use_build(root: &Path, name: &str, number: u32) -> Result<Manifest, KbError> {
-    let place = Place::new(root, name)?;
-    let manifest = finished(&place, number)?;
+pub fn use_build(home: impl Into<Home>, name: &str, number: u32) -> Result<Manifest, KbError> {
+    let place = Place::new(home, name)?;
+    let numbers = place.numbers()?;
+    if numbers.is_empty() {
+        return Err(place.not_found());
+    }
+    if matches!(place.manifest(number), Ok(None)) {
+        return Err(no_build(&place, number, numbers));
+    }
+    let manifest = place.finished(number)?;
+    fs_err::create_dir_all(place.dir())?;
     let _lock = DirLock::acquire(&place.dir())?;
     let dir = place.build(number);
     manifest.check(&dir).map_err(|reason| place.damaged(&dir, reason, Some(&manifest)))?;
@@ -32,34 +40,31 @@ pub fn use_build(root: &Path, name: &str, number: u32) -> Result<Manifest, KbErr
 /// # Errors
 /// [`KbError::NotFound`], [`KbError::NoBuild`], [`KbError::InUse`] for the build in use, or a lock that a build or a
 /// reader holds; nothing is removed then.
-pub fn drop_build(root: &Path, name: &str, number: Option<u32>) -> Result<(), KbError> {
-    let place = Place::new(root, name)?;
+pub fn drop_build(home: impl Into<Home>, name: &str, number: Option<u32>) -> Result<(), KbError> {
+    let place = Place::new(home, name)?;
     let numbers = place.numbers()?;
     if numbers.is_empty() {
         return Err(place.not_found());
     }
+    fs_err::create_dir_all(place.dir())?;
     let lock = DirLock::acquire(&place.dir())?;
-    // Readers first: whoever has a build open holds its lock.
+    // Whoever has a build open holds its lock.
     let doomed = numbers.iter().copied().filter(|n| number.is_none_or(|number| number == *n));
-    let locks = doomed.map(|n| DirLock::acquire(&place.build(n))).collect::<Result<Vec<_>, _>>()?;
+    let locks = doomed.map(|n| place.hold(n)).collect::<Result<Vec<_>, _>>()?;
     match number {
-        Some(number) if !numbers.contains(&number) => return Err(no_build(&place, number, numbers)),
+        Some(number) if !numbers.contains(&number) => Err(no_build(&place, number, numbers)),
         Some(number) if place.current().ok().flatten() == Some(number) => {
-            return Err(KbError::InUse { name: name.to_owned(), number });
+            Err(KbError::InUse { name: name.to_owned(), number })
         }
         Some(number) => {
             drop(locks);
-            fs_err::remove_dir_all(place.build(number))?;
+            place.remove(number)
         }
         None => {
-            drop(locks);
-            // Without its pointer it is no knowledge base, however far the rest gets.
-            place.clear_current()?;
-            drop(lock);
-            fs_err::remove_dir_all(place.dir())?;
+            drop((locks, lock));
+            place.remove_all()
         }
     }
-    Ok(())
 }
 
 /// Writes the articles and embeddings of `name` into the directory `out`, in the formats that a build reads. `seen` is
@@ -67,8 +72,8 @@ pub fn drop_build(root: &Path, name: &str, number: Option<u32>) -> Result<(), Kb
 ///
 /// # Errors
 /// Those of opening it, and the system's. What is finished has its name; nothing is left of the rest.
-pub fn export(root: &Path, name: &str, out: &Path, mut seen: impl FnMut(u64)) -> Result<Manifest, KbError> {
-    let base = KnowledgeBase::open(root, name, None)?;
+pub fn export(home: impl Into<Home>, name: &str, out: &Path, mut seen: impl FnMut(u64)) -> Result<Manifest, KbError> {
+    let base = KnowledgeBase::open(home, name, None)?;
     let manifest = base.manifest().clone();
     fs_err::create_dir_all(out)?;
     let articles_path = out.join(ARTICLES);
@@ -88,20 +93,7 @@ pub fn export(root: &Path, name: &str, out: &Path, mut seen: impl FnMut(u64)) ->
     Ok(manifest)
 }
 
-fn finished(place: &Place, number: u32) -> Result<Manifest, KbError> {
-    let numbers = place.numbers()?;
-    if numbers.is_empty() {
-        return Err(place.not_found());
-    }
-    let dir = place.build(number);
-    match Manifest::read(&dir) {
-        Ok(Some(manifest)) => Ok(manifest),
-        Ok(None) => Err(no_build(place, number, numbers)),
-        Err(reason) => Err(place.damaged(&dir, reason, None)),
-    }
-}
-
 fn no_build(place: &Place, number: u32, numbers: Vec<u32>) -> KbError {
-    let finished = numbers.into_iter().filter(|n| matches!(Manifest::read(&place.build(*n)), Ok(Some(_))));
+    let finished = numbers.into_iter().filter(|n| matches!(place.manifest(*n), Ok(Some(_))));
     KbError::NoBuild { name: place.name().to_owned(), number, finished: finished.collect() }
 }

@@ -108,16 +108,33 @@ impl Manifest {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e.to_string()),
         };
+        Self::parse(&bytes, &path.display().to_string()).map(Some)
+    }
+
+    /// Reads a manifest, called `name` where something is wrong with it.
+    ///
+    /// # Errors
+    /// A reason.
+    pub fn parse(bytes: &[u8], name: &str) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
-        let bad = |e: serde_json::Error| format!("{}: {e}; expected a manifest", path.display());
-        let Format { format } = serde_json::from_slice(&bytes).map_err(bad)?;
+        let bad = |e: serde_json::Error| format!("{name}: {e}; expected a manifest");
+        let Format { format } = serde_json::from_slice(bytes).map_err(bad)?;
         if format != FORMAT {
-            return Err(format!("{}: format {format}, this program reads {FORMAT}", path.display()));
+            return Err(format!("{name}: format {format}, this program reads {FORMAT}"));
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(bad)
+        serde_json::from_slice(bytes).map_err(bad)
+    }
+
+    /// As it is written.
+    ///
+    /// # Errors
+    /// [`io::IoError::Encode`].
+    pub fn to_json(&self) -> Result<String, KbError> {
+        let encode = |e: serde_json::Error| io::IoError::Encode { path: MANIFEST.into(), reason: e.to_string() };
+        Ok(serde_json::to_string_pretty(self).map_err(encode)?)
     }
 
     /// Writes it into `dir`, whole or not at all.
@@ -125,10 +142,7 @@ impl Manifest {
     /// # Errors
     /// The system's.
     pub fn write(&self, dir: &Path) -> Result<(), KbError> {
-        let path = dir.join(MANIFEST);
-        let text = serde_json::to_string_pretty(self)
-            .map_err(|e| io::IoError::Encode { path: path.clone(), reason: e.to_string() })?;
-        Ok(io::write_atomic(&path, text.as_bytes())?)
+        Ok(io::write_atomic(&dir.join(MANIFEST), self.to_json()?.as_bytes())?)
     }
 
     /// The command that builds it again.

@@ -28,7 +28,9 @@ pub mod manifest;
 pub mod open;
 pub mod place;
 pub mod recipe;
+pub mod remote;
 pub mod source;
+pub mod status;
 pub mod store;
 pub mod synthetic;
 pub mod vectors;
@@ -41,9 +43,10 @@ pub use build::{BuildEvent, BuildOptions, Outcome, Report, Stage, build};
 pub use error::KbError;
 pub use manifest::{Counts, Manifest};
 pub use open::KnowledgeBase;
-pub use place::{InProgress, Status, list, status};
+pub use place::Home;
 pub use recipe::{EmbedUnit, Recipe, Template};
 pub use source::{Malformed, Position, Source};
+pub use status::{InProgress, Status, list, status};
 
 /// What a knowledge base needs of a retriever, and all that it knows of one.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::place::Place;
+use super::place::{Home, Place};
 use super::store::{Payload, Query, Store, StoreError, bad_vectors, point_id};
 use super::{Article, EmbedUnit, Found, Hit, KbError, Manifest};
 use crate::io::DirLock;
@@ -16,7 +16,7 @@ pub struct KnowledgeBase {
     store: Box<dyn Store>,
     manifest: Manifest,
     dir: PathBuf,
-    _lock: DirLock,
+    _lock: Option<DirLock>,
 }
 
 impl std::fmt::Debug for KnowledgeBase {
@@ -26,20 +26,20 @@ impl std::fmt::Debug for KnowledgeBase {
 }
 
 impl KnowledgeBase {
-    /// Opens `name` below `root` for a retriever with the fingerprint `expect`; `None` skips that check, for commands
+    /// Opens `name` of `home` for a retriever with the fingerprint `expect`; `None` skips that check, for commands
     /// that do not search.
     ///
     /// # Errors
     /// [`KbError::NotFound`], [`KbError::FingerprintMismatch`], [`KbError::Damaged`], and [`KbError::Io`] with
     /// [`crate::io::IoError::Locked`] where another process has it open.
-    pub fn open(root: &Path, name: &str, expect: Option<&str>) -> Result<Self, KbError> {
-        let place = Place::new(root, name)?;
-        let mut number = place.current()?.ok_or_else(|| place.not_found())?;
+    pub fn open(home: impl Into<Home>, name: &str, expect: Option<&str>) -> Result<Self, KbError> {
+        let place = Place::new(home, name)?;
+        let mut number = place.in_use()?;
         loop {
             match Self::open_build(&place, number, expect) {
                 // A rebuild may have finished in between and removed the build that the pointer named before.
                 Err(KbError::Damaged { .. } | KbError::Io(_)) if place.current()? != Some(number) => {
-                    number = place.current()?.ok_or_else(|| place.not_found())?;
+                    number = place.in_use()?;
                 }
                 opened => return opened,
             }
@@ -48,11 +48,7 @@ impl KnowledgeBase {
 
     pub(super) fn open_build(place: &Place, number: u32, expect: Option<&str>) -> Result<Self, KbError> {
         let dir = place.build(number);
-        let manifest = match Manifest::read(&dir) {
-            Ok(Some(manifest)) => manifest,
-            Ok(None) => return Err(place.damaged(&dir, "there is no manifest".to_owned(), None)),
-            Err(reason) => return Err(place.damaged(&dir, reason, None)),
-        };
+        let manifest = place.finished(number)?;
         if let Some(current) = expect
             && current != manifest.fingerprint
         {
@@ -64,10 +60,10 @@ impl KnowledgeBase {
             });
         }
         let damaged = |reason| place.damaged(&dir, reason, Some(&manifest));
-        let lock = DirLock::acquire(&dir)?;
+        let lock = place.hold(number)?;
         manifest.check(&dir).map_err(damaged)?;
-        let (store, count) = open_counted(&manifest, &dir).map_err(|e| match e {
-            StoreError::NoEngine => e.into(),
+        let (store, count) = open_counted(place, number, &manifest).map_err(|e| match e {
+            StoreError::NoEngine | StoreError::OnServer => e.into(),
             e => damaged(e.to_string()),
         })?;
         if count != manifest.counts.points {
@@ -188,8 +184,8 @@ impl KnowledgeBase {
     }
 }
 
-fn open_counted(manifest: &Manifest, dir: &Path) -> Result<(Box<dyn Store>, u64), StoreError> {
-    let store = manifest.engine.open(&dir.join(super::build::INDEX), &manifest.store)?;
+fn open_counted(place: &Place, number: u32, manifest: &Manifest) -> Result<(Box<dyn Store>, u64), StoreError> {
+    let store = place.open_store(number, manifest.engine, &manifest.store)?;
     let count = store.count()?;
     Ok((store, count))
 }

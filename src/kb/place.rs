@@ -1,4 +1,4 @@
-//! Where knowledge bases are.
+//! Where a knowledge base is: which of its builds is in use, and what is done to each.
 //!
 //! ```text
 //! <root>/<name>/current            one line: the number of the build in use; replaced atomically
@@ -6,43 +6,99 @@
 //! <root>/<name>/builds/000001/     one build
 //!     kb.json                      its manifest, written last
 //!     checkpoint.json              how far it got, until there is a manifest
+//!     checked.json                 which of its large files were seen to be right, and when
 //!     quarantine.jsonl             articles that were refused or lost their picture, with reasons
 //!     index/                       the engine's files
 //!     .lock                        held by the process that has it open
 //! ```
+//!
+//! Of one on a server the directory holds what a build needs to go on; its points, its manifest and the pointer to the
+//! build in use are on the server (see [`super::remote`]).
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-use super::build::Checkpoint;
+use super::build::{Checkpoint, INDEX};
+use super::manifest::MANIFEST;
+use super::remote::Remote;
+use super::store::{Engine, Store, StoreConfig, StoreError};
 use super::{KbError, Manifest};
-use crate::io;
-use crate::io::space::on_disk;
+use crate::io::{self, DirLock};
 
 /// Pointer file.
 const CURRENT: &str = "current";
 
-/// Directory of one knowledge base.
+/// Where knowledge bases are: in a directory, or on a server with a directory for what is being built.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// The directory.
+    pub root: PathBuf,
+    /// The server, if they are on one.
+    pub remote: Option<Remote>,
+}
+
+impl From<&Path> for Home {
+    fn from(root: &Path) -> Self {
+        Self { root: root.to_owned(), remote: None }
+    }
+}
+
+impl From<&PathBuf> for Home {
+    fn from(root: &PathBuf) -> Self {
+        root.as_path().into()
+    }
+}
+
+impl From<&Home> for Home {
+    fn from(home: &Home) -> Self {
+        home.clone()
+    }
+}
+
+/// The place of one knowledge base.
 #[derive(Debug, Clone)]
 pub struct Place {
-    root: PathBuf,
+    home: Home,
     name: String,
 }
 
 impl Place {
-    /// The place of `name` below `root`; nothing need be there.
+    /// The place of `name` in `home`; nothing need be there.
     ///
     /// # Errors
     /// [`KbError::Name`].
-    pub fn new(root: &Path, name: &str) -> Result<Self, KbError> {
+    pub fn new(home: impl Into<Home>, name: &str) -> Result<Self, KbError> {
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
         let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
         if first && name.len() <= 64 && name.chars().all(good) {
-            Ok(Self { root: root.to_owned(), name: name.to_owned() })
+            Ok(Self { home: home.into(), name: name.to_owned() })
         } else {
             Err(KbError::Name { name: name.to_owned() })
         }
+    }
+
+    /// All places of `home` where something is, in the order of their names.
+    ///
+    /// # Errors
+    /// The system's, or the server's.
+    pub fn all(home: &Home) -> Result<Vec<Self>, KbError> {
+        let mut names = match &home.remote {
+            Some(remote) => remote.names()?,
+            None => Vec::new(),
+        };
+        let entries = match fs_err::read_dir(&home.root) {
+            Ok(entries) => entries.collect(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(e.into()),
+        };
+        for entry in entries {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        names.dedup();
+        let places = names.iter().filter_map(|name| Self::new(home, name).ok());
+        Ok(places.filter(|place| home.remote.is_some() || place.builds().is_dir()).collect())
     }
 
     /// Its name.
@@ -54,7 +110,7 @@ impl Place {
     /// Its directory.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
-        self.root.join(&self.name)
+        self.home.root.join(&self.name)
     }
 
     /// Directory of its builds.
@@ -69,11 +125,20 @@ impl Place {
         self.builds().join(format!("{number:06}"))
     }
 
+    /// What holds its builds: `local` of those in a directory.
+    #[must_use]
+    pub fn engine(&self, local: Engine) -> Engine {
+        if self.home.remote.is_some() { Engine::Server } else { local }
+    }
+
     /// Number of the build in use, if any.
     ///
     /// # Errors
     /// [`KbError::Damaged`] for a pointer that is no number, or the system's.
     pub fn current(&self) -> Result<Option<u32>, KbError> {
+        if let Some(remote) = &self.home.remote {
+            return Ok(remote.current(&self.name)?);
+        }
         let path = self.dir().join(CURRENT);
         let text = match fs_err::read_to_string(&path) {
             Ok(text) => text,
@@ -86,22 +151,22 @@ impl Place {
         })
     }
 
+    /// Number of the build in use.
+    ///
+    /// # Errors
+    /// [`KbError::NotFound`] where there is none; as [`Place::current`].
+    pub fn in_use(&self) -> Result<u32, KbError> {
+        self.current()?.ok_or_else(|| self.not_found())
+    }
+
     /// Puts `number` in use.
     ///
     /// # Errors
     /// The system's; the old pointer then stands.
     pub fn set_current(&self, number: u32) -> Result<(), KbError> {
-        Ok(io::write_atomic(&self.dir().join(CURRENT), format!("{number:06}\n").as_bytes())?)
-    }
-
-    /// Takes the pointer away, if there is one.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn clear_current(&self) -> Result<(), KbError> {
-        match fs_err::remove_file(self.dir().join(CURRENT)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-            _ => Ok(io::atomic::sync_dir(&self.dir())?),
+        match &self.home.remote {
+            Some(remote) => Ok(remote.set_current(&self.name, number)?),
+            None => Ok(io::write_atomic(&self.dir().join(CURRENT), format!("{number:06}\n").as_bytes())?),
         }
     }
 
@@ -110,24 +175,153 @@ impl Place {
     /// # Errors
     /// The system's.
     pub fn numbers(&self) -> Result<Vec<u32>, KbError> {
+        let mut numbers = match &self.home.remote {
+            Some(remote) => remote.numbers(&self.name)?,
+            None => Vec::new(),
+        };
         let entries = match fs_err::read_dir(self.builds()) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Ok(entries) => entries.collect(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e.into()),
         };
-        let mut numbers = Vec::new();
         for entry in entries {
             numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
         }
         numbers.sort_unstable();
+        numbers.dedup();
         Ok(numbers)
+    }
+
+    /// Manifest of a build; `None` for one that has not finished.
+    ///
+    /// # Errors
+    /// A reason, for a manifest that cannot be read.
+    pub fn manifest(&self, number: u32) -> Result<Option<Manifest>, String> {
+        match &self.home.remote {
+            Some(remote) => match remote.manifest(&self.name, number).map_err(|e| e.to_string())? {
+                Some(text) => Manifest::parse(text.as_bytes(), &format!("build {number} of {:?}", self.name)).map(Some),
+                None => Ok(None),
+            },
+            None => Manifest::read(&self.build(number)),
+        }
+    }
+
+    /// Manifest of a build that ought to be finished.
+    ///
+    /// # Errors
+    /// [`KbError::Damaged`].
+    pub fn finished(&self, number: u32) -> Result<Manifest, KbError> {
+        let damaged = |reason| self.damaged(&self.build(number), reason, None);
+        match self.manifest(number) {
+            Ok(Some(manifest)) => Ok(manifest),
+            Ok(None) => Err(damaged("there is no manifest".to_owned())),
+            Err(reason) => Err(damaged(reason)),
+        }
+    }
+
+    /// Whether a build of this machine has not finished.
+    #[must_use]
+    pub fn is_unfinished(&self, number: u32) -> bool {
+        let dir = self.build(number);
+        dir.is_dir() && !dir.join(MANIFEST).exists()
+    }
+
+    /// Makes a build a finished one.
+    ///
+    /// # Errors
+    /// The system's, or the server's.
+    pub fn finish(&self, number: u32, manifest: &Manifest) -> Result<(), KbError> {
+        if let Some(remote) = &self.home.remote {
+            remote.put_manifest(&self.name, number, &manifest.to_json()?)?;
+        }
+        manifest.write(&self.build(number))
+    }
+
+    /// Makes the empty store of a build, or a copy of that of the build `base`.
+    ///
+    /// # Errors
+    /// The system's, or the engine's.
+    pub fn create_store(
+        &self,
+        number: u32,
+        engine: Engine,
+        config: &StoreConfig,
+        base: Option<u32>,
+    ) -> Result<Box<dyn Store>, KbError> {
+        if let Some(remote) = &self.home.remote {
+            return Ok(remote.create(&self.name, number, config, base)?);
+        }
+        let index = self.build(number).join(INDEX);
+        match base {
+            None => Ok(engine.create(&index, config)?),
+            Some(base) => {
+                io::copy::copy_dir(&self.build(base).join(INDEX), &index)?;
+                Ok(engine.open(&index, config)?)
+            }
+        }
+    }
+
+    /// Opens the store of a build.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_store(&self, number: u32, engine: Engine, config: &StoreConfig) -> Result<Box<dyn Store>, StoreError> {
+        match &self.home.remote {
+            Some(remote) => remote.open(&self.name, number, config),
+            None => engine.open(&self.build(number).join(INDEX), config),
+        }
+    }
+
+    /// Holds a build against every other process; on a server there is nothing to hold, it serves many.
+    ///
+    /// # Errors
+    /// [`io::IoError::Locked`], or the system's.
+    pub fn hold(&self, number: u32) -> Result<Option<DirLock>, KbError> {
+        match &self.home.remote {
+            Some(_) => Ok(None),
+            None => Ok(Some(DirLock::acquire(&self.build(number))?)),
+        }
+    }
+
+    /// Removes a build.
+    ///
+    /// # Errors
+    /// The system's, or the server's.
+    pub fn remove(&self, number: u32) -> Result<(), KbError> {
+        if let Some(remote) = &self.home.remote {
+            remote.remove(&self.name, number)?;
+        }
+        match fs_err::remove_dir_all(self.build(number)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all of it. Without its pointer it is no knowledge base, however far the rest gets.
+    ///
+    /// # Errors
+    /// The system's, or the server's.
+    pub fn remove_all(&self) -> Result<(), KbError> {
+        match &self.home.remote {
+            Some(remote) => remote.clear_current(&self.name)?,
+            None => match fs_err::remove_file(self.dir().join(CURRENT)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+                _ => io::atomic::sync_dir(&self.dir())?,
+            },
+        }
+        for number in self.numbers()? {
+            self.remove(number)?;
+        }
+        match fs_err::remove_dir_all(self.dir()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
     }
 
     /// The error of a base that is not whole.
     #[must_use]
     pub fn damaged(&self, dir: &Path, reason: String, manifest: Option<&Manifest>) -> KbError {
-        let finished =
-            |number: &u32| self.build(*number) != dir && matches!(Manifest::read(&self.build(*number)), Ok(Some(_)));
+        let finished = |number: &u32| self.build(*number) != dir && matches!(self.manifest(*number), Ok(Some(_)));
         let other = self.numbers().unwrap_or_default().into_iter().rev().find(finished);
         let mend = match (other, manifest) {
             (Some(number), _) => format!("cicerone kb use {} {number}", self.name),
@@ -140,125 +334,16 @@ impl Place {
     /// The error of a base that is not there.
     #[must_use]
     pub fn not_found(&self) -> KbError {
-        let existing = names(&self.root)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|place| matches!(place.current(), Ok(Some(_))))
-            .map(|place| place.name)
-            .collect();
-        KbError::NotFound { name: self.name.clone(), root: self.root.clone(), existing }
+        let there = Self::all(&self.home).unwrap_or_default().into_iter();
+        let existing = there.filter(|place| matches!(place.current(), Ok(Some(_)))).map(|place| place.name).collect();
+        KbError::NotFound { name: self.name.clone(), root: self.home.root.clone(), existing }
     }
-}
 
-/// What is known of a knowledge base without opening it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Status {
-    /// Its name.
-    pub name: String,
-    /// Directory of the build in use.
-    pub dir: Option<PathBuf>,
-    /// Manifest of the build in use.
-    pub manifest: Option<Manifest>,
-    /// Bytes that its index takes on disk (the engine's files have holes).
-    pub bytes: u64,
-    /// Why the build in use cannot be opened: files missing or of another size.
-    pub damage: Option<String>,
-    /// Finished builds by number, that in use among them.
-    pub builds: Vec<u32>,
-    /// A build that has not finished.
-    pub in_progress: Option<InProgress>,
-}
-
-/// A build that has not finished.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct InProgress {
-    /// Its directory.
-    pub dir: PathBuf,
-    /// Records of the source done at its last checkpoint.
-    pub done: u64,
-    /// Articles stored by then.
-    pub articles: u64,
-}
-
-/// Says what is known of `name`.
-///
-/// # Errors
-/// [`KbError::Name`], [`KbError::NotFound`] where there is neither a base nor a build, or the system's.
-pub fn status(root: &Path, name: &str) -> Result<Status, KbError> {
-    let place = Place::new(root, name)?;
-    let status = status_of(&place)?;
-    if status.manifest.is_none() && status.damage.is_none() && status.in_progress.is_none() {
-        return Err(place.not_found());
+    /// How far a build of this machine got that has not finished.
+    #[must_use]
+    pub fn checkpoint(&self, number: u32) -> Option<Checkpoint> {
+        if self.is_unfinished(number) { Checkpoint::read(&self.build(number)) } else { None }
     }
-    Ok(status)
-}
-
-/// Says what is known of every knowledge base below `root`, in the order of their names.
-///
-/// # Errors
-/// The system's. A damaged base is an entry, not an error.
-pub fn list(root: &Path) -> Result<Vec<Status>, KbError> {
-    names(root)?.iter().map(status_of).collect()
-}
-
-fn names(root: &Path) -> Result<Vec<Place>, KbError> {
-    let entries = match fs_err::read_dir(root) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e.into()),
-    };
-    let mut places = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        if let Some(name) = entry.file_name().to_str()
-            && let Ok(place) = Place::new(root, name)
-            && place.builds().is_dir()
-        {
-            places.push(place);
-        }
-    }
-    places.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(places)
-}
-
-fn status_of(place: &Place) -> Result<Status, KbError> {
-    let mut status = Status {
-        name: place.name.clone(),
-        dir: None,
-        manifest: None,
-        bytes: 0,
-        damage: None,
-        builds: Vec::new(),
-        in_progress: None,
-    };
-    match place.current() {
-        Ok(None) => {}
-        Ok(Some(number)) => {
-            let dir = place.build(number);
-            match Manifest::read(&dir) {
-                Ok(Some(manifest)) => {
-                    status.damage = manifest.check_sizes(&dir).err();
-                    status.bytes = manifest.files.iter().filter_map(|file| on_disk(&dir.join(&file.path))).sum();
-                    status.manifest = Some(manifest);
-                }
-                Ok(None) => status.damage = Some(format!("{} holds no manifest", dir.display())),
-                Err(reason) => status.damage = Some(reason),
-            }
-            status.dir = Some(dir);
-        }
-        Err(KbError::Damaged { reason, .. }) => status.damage = Some(reason),
-        Err(e) => return Err(e),
-    }
-    for number in place.numbers()? {
-        let dir = place.build(number);
-        if dir.join(super::manifest::MANIFEST).exists() {
-            status.builds.push(number);
-        } else if let Some(checkpoint) = Checkpoint::read(&dir) {
-            let (done, articles) = (checkpoint.position.record, checkpoint.counts.articles);
-            status.in_progress = Some(InProgress { dir, done, articles });
-        }
-    }
-    Ok(status)
 }
 
 #[cfg(test)]
@@ -276,20 +361,5 @@ mod tests {
         for bad in ["", ".", "..", "../x", "a/b", "A", "ü", "-x", "a b", long.as_str()] {
             assert!(matches!(Place::new(root, bad), Err(KbError::Name { .. })), "{bad}");
         }
-    }
-
-    #[test]
-    fn the_missing_one_is_told_from_those_that_are_there() {
-        let root = tempfile::tempdir().unwrap();
-        let ruins = Place::new(root.path(), "ruins").unwrap();
-        let message = status(root.path(), "flags").unwrap_err().to_string();
-        assert!(message.contains("there is none") && message.contains("cicerone kb build --name flags"), "{message}");
-        fs_err::create_dir_all(ruins.builds()).unwrap();
-        ruins.set_current(7).unwrap();
-        assert_eq!(ruins.current().unwrap(), Some(7));
-        let message = status(root.path(), "flags").unwrap_err().to_string();
-        assert!(message.contains("there is ruins"), "{message}");
-        let damaged = status(root.path(), "ruins").unwrap();
-        assert!(damaged.damage.unwrap().contains("holds no manifest"));
     }
 }

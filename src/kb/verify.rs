@@ -1,17 +1,14 @@
 //! A whole look at a finished knowledge base: what [`KnowledgeBase::open`] does not look for.
 
-use std::collections::HashSet;
-use std::path::Path;
-
 use serde::Serialize;
+use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::build::INDEX;
 use super::integrity::files_below;
-use super::place::Place;
+use super::place::{Home, Place};
 use super::store::{Payload, Record, content, point_id};
 use super::{Document, EmbedUnit, Embedder, KbError, KnowledgeBase, Manifest};
-use crate::io::DirLock;
 
 /// Articles that are embedded again.
 const SAMPLE: usize = 16;
@@ -45,19 +42,19 @@ pub enum Step {
 /// # Errors
 /// [`KbError::Damaged`] for whatever differs; otherwise as [`KnowledgeBase::open`].
 pub fn verify(
-    root: &Path,
+    home: impl Into<Home>,
     name: &str,
     embedder: Option<&dyn Embedder>,
     mut seen: impl FnMut(Step),
 ) -> Result<Verified, KbError> {
-    let place = Place::new(root, name)?;
-    let number = place.current()?.ok_or_else(|| place.not_found())?;
+    let place = Place::new(home, name)?;
+    let number = place.in_use()?;
     let dir = place.build(number);
-    if let Ok(Some(manifest)) = Manifest::read(&dir) {
-        let _lock = DirLock::acquire(&dir)?;
-        let hashed = manifest.check_hashes(&dir, |bytes| seen(Step::Hash(bytes)));
-        hashed.map_err(|reason| place.damaged(&dir, reason, Some(&manifest)))?;
-    }
+    let manifest = place.finished(number)?;
+    let lock = place.hold(number)?;
+    let hashed = manifest.check_hashes(&dir, |bytes| seen(Step::Hash(bytes)));
+    hashed.map_err(|reason| place.damaged(&dir, reason, Some(&manifest)))?;
+    drop(lock);
     let base = KnowledgeBase::open_build(&place, number, embedder.map(Embedder::fingerprint))?;
     let manifest = base.manifest();
     let damaged = |reason: String| place.damaged(&dir, reason, Some(manifest));
@@ -132,13 +129,15 @@ fn same(a: &[f32], b: &[f32], dim: usize) -> bool {
 fn orphans(place: &Place, in_use: u32, manifest: &Manifest) -> Result<Vec<String>, KbError> {
     let mut orphans = Vec::new();
     for number in place.numbers()? {
-        let dir = place.build(number);
-        if number != in_use && !matches!(Manifest::read(&dir), Ok(Some(_))) {
-            orphans.push(format!("{}: a build that has not finished", dir.display()));
+        if number != in_use && !matches!(place.manifest(number), Ok(Some(_))) {
+            orphans.push(format!("build {number}: it has not finished"));
         }
     }
     let dir = place.build(in_use);
     let known: HashSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    if manifest.files.is_empty() {
+        return Ok(orphans);
+    }
     let unknown = files_below(&dir, INDEX)?.into_iter().filter(|path| !known.contains(path.as_str()));
     orphans.extend(unknown.map(|path| format!("{}: not of this build", dir.join(path).display())));
     Ok(orphans)

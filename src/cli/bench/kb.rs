@@ -73,7 +73,8 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Synthes
 
     let store = StoreConfig { quantization, ..StoreConfig::new(0, 0) };
     let recipe = Recipe { batch: 512, ..Recipe::default() };
-    let options = BuildOptions { recipe, store, fresh: true, ..BuildOptions::new(&dir.join("kb"), "synthetic") };
+    let options =
+        BuildOptions { recipe, store, fresh: true, ..BuildOptions::new(dir.join("kb").as_path(), "synthetic") };
     let embedder = VectorFile::open(&files.vectors, None, Some("synthetic"))?;
     let mut source = kb::source::open(&spec).map_err(KbError::from)?;
     let sampler = MemorySampler::start();
@@ -81,11 +82,11 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Synthes
         show_stage(&mut progress, event);
     })?;
     let peak_anonymous_bytes = sampler.peak();
-    let status = kb::status(&options.root, &options.name)?;
+    let status = kb::status(&options.home, &options.name)?;
 
     progress.rename("searching", Unit::Things("queries"));
     let begin = Instant::now();
-    let base = KnowledgeBase::open(&options.root, &options.name, None)?;
+    let base = KnowledgeBase::open(&options.home, &options.name, None)?;
     let open_s = begin.elapsed().as_secs_f64();
     let (mut walked_ms, mut exact_ms, mut found, mut wanted) = (Vec::new(), Vec::new(), 0, 0);
     for query in made.queries() {

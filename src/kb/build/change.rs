@@ -112,17 +112,11 @@ pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(Bui
 
 fn in_use(task: &Task<'_>) -> Result<(u32, Manifest), KbError> {
     let place = &task.place;
-    let number = place.current()?.ok_or_else(|| place.not_found())?;
-    let dir = place.build(number);
-    match Manifest::read(&dir) {
-        Ok(Some(manifest)) => {
-            // A copy of something damaged would pass for whole.
-            manifest.check_hashes(&dir, |_| {}).map_err(|reason| place.damaged(&dir, reason, Some(&manifest)))?;
-            Ok((number, manifest))
-        }
-        Ok(None) => Err(place.damaged(&dir, "there is no manifest".to_owned(), None)),
-        Err(reason) => Err(place.damaged(&dir, reason, None)),
-    }
+    let number = place.in_use()?;
+    let (dir, manifest) = (place.build(number), place.finished(number)?);
+    // A copy of something damaged would pass for whole.
+    manifest.check_hashes(&dir, |_| {}).map_err(|reason| place.damaged(&dir, reason, Some(&manifest)))?;
+    Ok((number, manifest))
 }
 
 fn key(base: &Manifest, input_hash: String) -> Key {

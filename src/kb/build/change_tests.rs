@@ -180,13 +180,13 @@ fn embeddings_written_out_build_the_same_base_elsewhere() {
             options.recipe.unit = unit;
             let first = run(&options, &spec, &Toy { vectors, ..Toy::new("f") }).0.unwrap().manifest;
             let out = dir.path().join("out");
-            export(&options.root, "ruins", &out, |_| {}).unwrap();
+            export(&options.home, "ruins", &out, |_| {}).unwrap();
 
             let file = VectorFile::open(&out.join(VECTORS), None, None).unwrap();
             assert_eq!((file.fingerprint(), file.rows() as u64), ("f", first.counts.embeddings));
             let other = VectorFile::open(&out.join(VECTORS), None, Some("g")).err().unwrap();
             assert!(other.to_string().contains("made by retriever f, expected g"), "{other}");
-            let options = BuildOptions { root: dir.path().join("b"), ..options };
+            let options = BuildOptions { home: dir.path().join("b").as_path().into(), ..options };
             let mut source = source::open(&format!("evqa:{}", dir.path().join("kb.jsonl").display())).unwrap();
             let never = AtomicBool::new(false);
             let second = build(&options, source.as_mut(), &file, &never, &mut |_| {}).unwrap().manifest;

@@ -4,12 +4,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::checkpoint::CHECKPOINT;
 use super::{BuildEvent, Checkpoint, INDEX, Job, Stage, Timings, crash, room};
-use crate::io::{DirLock, IoError};
+use crate::io::IoError;
 use crate::kb::integrity::{list_files, remember};
 use crate::kb::manifest::FORMAT;
 use crate::kb::place::Place;
 use crate::kb::source::Identity;
-use crate::kb::store::{Content, content};
+use crate::kb::store::{Content, Engine, content};
 use crate::kb::{Counts, KbError, Manifest};
 
 /// Makes a job that was filled from `sources` a finished build.
@@ -20,7 +20,7 @@ pub(super) fn finish(
     timings: &mut Timings,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Manifest, KbError> {
-    let Job { number: _, dir, store, checkpoint } = job;
+    let Job { number, dir, store, checkpoint } = job;
     let Checkpoint { key, mut counts, .. } = checkpoint;
     let mut progress = |stage, done, total| watch(BuildEvent::Progress { stage, done, total });
     let expect = |what, found, expected| {
@@ -33,7 +33,9 @@ pub(super) fn finish(
     }
 
     progress(Stage::Index, 0, None);
-    room::for_indexing(&dir)?;
+    if key.engine != Engine::Server {
+        room::for_indexing(&dir)?;
+    }
     crash::at("before-index");
     let begin = Instant::now();
     store.optimize()?;
@@ -44,7 +46,7 @@ pub(super) fn finish(
 
     // What counts is what a later reader will find, so it is read from disk again.
     let begin = Instant::now();
-    let store = key.engine.open(&dir.join(INDEX), &key.store)?;
+    let store = place.open_store(number, key.engine, &key.store)?;
     let content = content(store.as_ref(), |done| progress(Stage::Verify, done, Some(counts.points)))?;
     expect("points", store.count()?, content.points)?;
     if fresh {
@@ -55,7 +57,10 @@ pub(super) fn finish(
     let Content { hash: content_hash, points, articles, sections, embeddings } = content;
     counts = Counts { points, articles, sections, embeddings, ..counts };
     store.seal()?;
-    let files = list_files(&dir, INDEX, |done| progress(Stage::Hash, done, None))?;
+    let files = match key.engine {
+        Engine::Server => Vec::new(),
+        _ => list_files(&dir, INDEX, |done| progress(Stage::Hash, done, None))?,
+    };
     timings.verify = begin.elapsed();
 
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -78,7 +83,7 @@ pub(super) fn finish(
         files,
     };
     crash::at("before-manifest");
-    manifest.write(&dir)?;
+    place.finish(number, &manifest)?;
     remember(&dir, &manifest.files);
     // From here on the build is finished, and its checkpoint means nothing.
     fs_err::remove_file(dir.join(CHECKPOINT))?;
@@ -99,21 +104,21 @@ pub(super) fn put_in_use(
     }
     let mut kept = 1;
     for old in place.numbers()?.into_iter().rev().filter(|old| *old != number) {
-        let dir = place.build(old);
-        if matches!(Manifest::read(&dir), Ok(Some(_))) && kept < keep {
+        if matches!(place.manifest(old), Ok(Some(_))) && kept < keep {
             kept += 1;
             continue;
         }
-        match DirLock::acquire(&dir) {
+        match place.hold(old) {
             Ok(lock) => {
                 drop(lock);
-                fs_err::remove_dir_all(&dir)?;
+                place.remove(old)?;
             }
-            Err(IoError::Locked { holder, .. }) => {
+            Err(KbError::Io(IoError::Locked { holder, .. })) => {
+                let dir = place.build(old);
                 let note = format!("{} is still in use by {holder}; the next build removes it", dir.display());
                 watch(BuildEvent::Note(note));
             }
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(e),
         }
     }
     Ok(())

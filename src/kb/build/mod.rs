@@ -20,7 +20,7 @@ mod tests;
 #[cfg(test)]
 mod toy;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,8 @@ pub use change::{add, remove};
 pub use checkpoint::{Checkpoint, Key};
 pub use dry::{Prospect, dry_run};
 
-use super::manifest::{FORMAT, MANIFEST, Pictures};
-use super::place::Place;
+use super::manifest::{FORMAT, Pictures};
+use super::place::{Home, Place};
 use super::source::Identity;
 use super::store::{Engine, Store, StoreConfig, StoreError};
 use super::{Embedder, KbError, Manifest, Recipe, Source};
@@ -50,8 +50,8 @@ pub const MOST_MALFORMED: u64 = 100;
 /// What is to be built, where and how.
 #[derive(Debug, Clone)]
 pub struct BuildOptions {
-    /// Directory of all knowledge bases.
-    pub root: PathBuf,
+    /// Where knowledge bases are.
+    pub home: Home,
     /// Name of this one.
     pub name: String,
     /// What of an article is embedded.
@@ -76,9 +76,9 @@ pub struct BuildOptions {
 impl BuildOptions {
     /// The defaults.
     #[must_use]
-    pub fn new(root: &Path, name: &str) -> Self {
+    pub fn new(home: impl Into<Home>, name: &str) -> Self {
         Self {
-            root: root.to_owned(),
+            home: home.into(),
             name: name.to_owned(),
             recipe: Recipe::default(),
             pictures: None,
@@ -215,17 +215,17 @@ pub fn build(
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Report, KbError> {
     let pictures = options.pictures_of(source);
+    let task = Task::begin(options)?;
     let key = Key {
         format: FORMAT,
         base: None,
         input_hash: source.identity().hash.clone(),
         fingerprint: embedder.fingerprint().to_owned(),
         recipe: Recipe { batch: options.recipe.batch.max(1), ..options.recipe.clone() },
-        engine: options.engine,
+        engine: task.place.engine(options.engine),
         store: StoreConfig { dim: embedder.dim(), vectors: embedder.vectors(), ..options.store.clone() },
         pictures: Pictures::of(&pictures),
     };
-    let task = Task::begin(options)?;
     task.run(&key, None, watch, &mut |job, watch| {
         let timings = fill::fill(job, options, source, pictures.clone(), embedder, cancel, watch)?;
         source.check_unchanged()?;
@@ -246,7 +246,7 @@ type Filling<'a> = dyn FnMut(&mut Job, &mut dyn FnMut(BuildEvent)) -> Result<(Ve
 
 impl<'a> Task<'a> {
     fn begin(options: &'a BuildOptions) -> Result<Self, KbError> {
-        let (start, place) = (Instant::now(), Place::new(&options.root, &options.name)?);
+        let (start, place) = (Instant::now(), Place::new(&options.home, &options.name)?);
         options.engine.check()?;
         fs_err::create_dir_all(place.builds())?;
         let lock = DirLock::acquire(&place.dir())?;
@@ -301,14 +301,7 @@ impl Job {
         let number = place.numbers()?.last().map_or(1, |last| last + 1);
         let dir = place.build(number);
         fs_err::create_dir(&dir)?;
-        let index = dir.join(INDEX);
-        let store = match base {
-            None => key.engine.create(&index, &key.store)?,
-            Some((base, _)) => {
-                crate::io::copy::copy_dir(&place.build(base).join(INDEX), &index)?;
-                key.engine.open(&index, &key.store)?
-            }
-        };
+        let store = place.create_store(number, key.engine, &key.store, base.map(|(base, _)| base))?;
         crash::at("after-create");
         let checkpoint = Checkpoint::new(key.clone(), base.map(|(_, manifest)| manifest));
         checkpoint.write(&dir)?;
@@ -317,7 +310,7 @@ impl Job {
 
     fn open(place: &Place, number: u32, checkpoint: Checkpoint) -> Result<Self, StoreError> {
         let dir = place.build(number);
-        let store = checkpoint.key.engine.open(&dir.join(INDEX), &checkpoint.key.store)?;
+        let store = place.open_store(number, checkpoint.key.engine, &checkpoint.key.store)?;
         let (found, expected) = (store.count()?, checkpoint.counts.points);
         // What is added may take the place of more points than it has.
         if found < expected && checkpoint.key.base.is_none() {
@@ -331,10 +324,9 @@ impl Job {
 /// The newest finished build under `key` whose files are there.
 fn finished(place: &Place, key: &Key) -> Result<Option<(u32, Manifest)>, KbError> {
     for number in place.numbers()?.into_iter().rev() {
-        let dir = place.build(number);
-        if let Ok(Some(manifest)) = Manifest::read(&dir)
+        if let Ok(Some(manifest)) = place.manifest(number)
             && Key::of(&manifest) == *key
-            && manifest.check(&dir).is_ok()
+            && manifest.check(&place.build(number)).is_ok()
         {
             return Ok(Some((number, manifest)));
         }
@@ -351,10 +343,10 @@ fn resume(
 ) -> Result<Option<Job>, KbError> {
     let mut job = None;
     for number in place.numbers()?.into_iter().rev() {
-        let dir = place.build(number);
-        if dir.join(MANIFEST).exists() {
+        if !place.is_unfinished(number) {
             continue;
         }
+        let dir = place.build(number);
         let mut why = "it had not begun to store".to_owned();
         if let Some(checkpoint) = Checkpoint::read(&dir) {
             let (differs, record) = (key.differences(&checkpoint.key), checkpoint.position.record);
@@ -377,7 +369,7 @@ fn resume(
             watch(BuildEvent::Note(format!("starting anew instead of going on behind record {record}: {why}")));
         }
         tracing::info!("removing the unfinished build {}: {why}", dir.display());
-        fs_err::remove_dir_all(&dir)?;
+        place.remove(number)?;
     }
     Ok(job)
 }

@@ -10,6 +10,7 @@ use super::toy::*;
 use super::*;
 use crate::io::IoError;
 use crate::kb::KnowledgeBase;
+use crate::kb::manifest::MANIFEST;
 use crate::kb::store::flat::FAIL_IN;
 use crate::kb::verify::verify;
 
@@ -71,9 +72,9 @@ fn a_cancelled_build_goes_on_and_is_the_same_in_the_end() {
             assert!(matches!(error, KbError::Interrupted { .. }), "{error}");
             assert_eq!(error.exit_code(), 130);
         }
-        let status = crate::kb::status(&options.root, "ruins").unwrap();
+        let status = crate::kb::status(&options.home, "ruins").unwrap();
         assert_eq!(status.in_progress.unwrap().done, 20);
-        assert!(matches!(KnowledgeBase::open(&options.root, "ruins", None), Err(KbError::NotFound { .. })));
+        assert!(matches!(KnowledgeBase::open(&options.home, "ruins", None), Err(KbError::NotFound { .. })));
         let toy = Toy::new("f");
         let (report, notes) = run(&options, &spec, &toy);
         let report = report.unwrap();
@@ -273,7 +274,7 @@ fn a_killed_build_is_finished_by_the_next() {
             .unwrap();
         assert!(!killed.status.success(), "{crash} was never met");
         let options = options(&dir.path().join("b"), engine);
-        let in_use = KnowledgeBase::open(&options.root, "ruins", Some("f"));
+        let in_use = KnowledgeBase::open(&options.home, "ruins", Some("f"));
         assert_eq!(in_use.is_ok(), crash == "after-swap", "{crash}");
         drop(in_use);
         let report = built(&options, &spec);
@@ -286,8 +287,8 @@ fn a_killed_build_is_finished_by_the_next() {
         assert_eq!(report.outcome, expected, "{crash}");
         assert_eq!(report.manifest.content_hash, whole.content_hash, "{crash}");
         assert_eq!(report.manifest.counts, whole.counts, "{crash}");
-        verify(&options.root, "ruins", None, |_| {}).unwrap();
-        assert_eq!(Place::new(&options.root, "ruins").unwrap().numbers().unwrap().len(), 1, "{crash}");
+        verify(&options.home, "ruins", None, |_| {}).unwrap();
+        assert_eq!(Place::new(&options.home, "ruins").unwrap().numbers().unwrap().len(), 1, "{crash}");
     }
 }
 
@@ -327,10 +328,10 @@ fn whichever_call_of_the_engine_fails_the_next_build_is_whole() {
         let options = options(&dir.path().join(format!("b{calls}")), Engine::Flat);
         FAIL_IN.set(Some(Arc::new(AtomicU32::new(calls))));
         let (first, _) = run(&options, &spec, &Toy::new("f"));
-        let opened = KnowledgeBase::open(&options.root, "ruins", Some("f"));
+        let opened = KnowledgeBase::open(&options.home, "ruins", Some("f"));
         FAIL_IN.set(None);
         let done = first.is_ok();
-        assert_eq!(done, options.root.join("ruins/current").exists(), "call {calls}");
+        assert_eq!(done, options.home.root.join("ruins/current").exists(), "call {calls}");
         if let Ok(base) = opened {
             assert!(done && base.manifest().counts == whole.counts, "call {calls}");
         }

@@ -86,6 +86,8 @@ pub enum Engine {
     /// Qdrant in this process (cargo feature `edge`).
     #[default]
     Edge,
+    /// A Qdrant server or cluster.
+    Server,
     /// A plain file, for tests of what surrounds an engine.
     #[cfg(test)]
     Flat,
@@ -172,6 +174,7 @@ impl Engine {
             Self::Edge => Ok(Box::new(edge::EdgeStore::create(dir, config)?)),
             #[cfg(not(feature = "edge"))]
             Self::Edge => no_engine(dir, config),
+            Self::Server => Err(StoreError::OnServer),
             #[cfg(test)]
             Self::Flat => Ok(Box::new(flat::FlatStore::create(dir, config)?)),
         }
@@ -187,6 +190,7 @@ impl Engine {
             Self::Edge => Ok(Box::new(edge::EdgeStore::open(dir, config)?)),
             #[cfg(not(feature = "edge"))]
             Self::Edge => no_engine(dir, config),
+            Self::Server => Err(StoreError::OnServer),
             #[cfg(test)]
             Self::Flat => Ok(Box::new(flat::FlatStore::open(dir, config)?)),
         }
@@ -321,6 +325,9 @@ pub enum StoreError {
     /// This build lacks the engine.
     #[error("this build has no knowledge-base engine; build it with the cargo feature `edge`")]
     NoEngine,
+    /// A knowledge base of a server, looked for in a directory.
+    #[error("it is on a server; set kb.server.url to reach it")]
+    OnServer,
     /// The engine's reason.
     #[error("the engine failed to {what}: {reason}")]
     Engine {
