@@ -20,7 +20,8 @@ pub(super) fn spoken_stem(name: &str) -> String {
         Some((stem, _)) if !stem.is_empty() => stem,
         _ => file,
     };
-    spoken_name(stem)
+    let spoken = spoken_name(stem);
+    if spoken.trim().is_empty() { name.to_owned() } else { spoken }
 }
 
 /// Underscores and hyphens as blanks.

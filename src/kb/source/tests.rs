@@ -20,7 +20,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 fn zip(members: &[(&str, &[u8])], deflated: bool) -> Vec<u8> {
     let method = if deflated { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
-    let options = zip::write::SimpleFileOptions::default().compression_method(method);
+    let options = zip::write::SimpleFileOptions::default().compression_method(method).large_file(!deflated);
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, bytes) in members {
         writer.start_file(*name, options).unwrap();
@@ -341,12 +341,13 @@ fn jsonish() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn any_bytes_give_one_item_a_line_and_the_same_rest_behind_each(
-        bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), any::<u8>()], 0..60)
+        bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), any::<u8>()], 0..60),
+        packing in 0..PACKINGS.len(),
     ) {
         let dir = tempfile::tempdir().unwrap();
         // `x` in front of them, so that they are no object.
         let text = [&b"x"[..], &bytes].concat();
-        let mut source = source(dir.path(), &text);
+        let mut source = source(dir.path(), &pack(PACKINGS[packing], &text));
         let all = resumed_everywhere(source.as_mut());
         let lines = text.split(|b| *b == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace));
         prop_assert_eq!(all.len(), lines.count());
@@ -375,6 +376,33 @@ proptest! {
                 last = position;
             }
             prop_assert!(source.bytes_read() <= source.identity().bytes);
+        }
+    }
+
+    #[test]
+    fn whatever_stands_in_the_fields_an_article_has_a_url_and_a_title(
+        words in prop::collection::vec("[ /_.%Q0-9\n-]{0,5}|title: .{0,3} content: .{0,3}|WikiWeb_.{0,3}_1|\\PC{0,8}", 8),
+        under in prop::option::of("[ /%_]{0,3}|https://x/\\PC{0,5}"),
+    ) {
+        let word = |n: usize| words[n].as_str();
+        let record = serde_json::json!({
+            "title": word(0), "url": word(1), "section_titles": [word(2)], "section_texts": [word(3)],
+            "image": word(4), "image_urls": [word(4), word(5)], "image_section_indices": [-1, 1],
+            "wikidata_id": format!("Q{}", word(6)), "wikipedia_title": word(0), "wikipedia_content": word(7),
+            "wikipedia_summary": word(3), "wikipedia_image_url": word(5), "did": word(1), "txt": word(3),
+            "img_path": word(4), "passage_id": word(1), "passage_text": word(3), "passage_image_path": word(4),
+        });
+        let own = serde_json::json!({"url": word(1), "title": word(0), "sections": [{"title": word(2), "text": word(3)}]});
+        let bare = serde_json::json!({"wikipedia_content": word(7), "did": word(1), "img_path": word(4)});
+        for record in [record, own, bare] {
+            for schema in SCHEMAS {
+                if let Ok(article) = (schema.parse)(under.as_deref(), record.to_string().as_bytes()) {
+                    prop_assert!(!article.url.trim().is_empty(), "{}: {record}", schema.name);
+                    prop_assert!(!article.title.trim().is_empty(), "{}: {record}", schema.name);
+                    let count = article.sections.len().max(1);
+                    prop_assert!(article.pictures.iter().all(|picture| picture.section < count));
+                }
+            }
         }
     }
 
