@@ -1,10 +1,11 @@
 //! The model thread over a tiny retriever.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use candle_core::Device;
 use image::{Rgb, RgbImage};
@@ -191,19 +192,25 @@ fn tower_rows(work: impl FnOnce()) -> HashMap<String, u64> {
             }
         }
     }
-    #[derive(Clone, Default)]
-    struct Counter(Arc<Mutex<HashMap<String, u64>>>);
+    thread_local! {
+        static COUNTED: RefCell<HashMap<String, u64>> = RefCell::default();
+    }
+    struct Counter;
     impl<S: tracing::Subscriber> Layer<S> for Counter {
         fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
             let mut told = Told::default();
             event.record(&mut told);
-            *self.0.lock().unwrap().entry(told.message).or_default() += told.rows;
+            COUNTED.with_borrow_mut(|counted| *counted.entry(told.message).or_default() += told.rows);
         }
     }
-    let counter = Counter::default();
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(counter.clone()), work);
-    let counted = counter.0.lock().unwrap();
-    counted.iter().filter(|(name, _)| name.ends_with("tower")).map(|(name, rows)| (name.clone(), *rows)).collect()
+    // One for the whole process: with one that comes and goes, what other threads log meanwhile may switch events off.
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Counter)).unwrap();
+    });
+    COUNTED.take();
+    work();
+    COUNTED.take().into_iter().filter(|(name, _)| name.ends_with("tower")).collect()
 }
 
 #[test]
