@@ -28,36 +28,15 @@ use qdrant_edge::{
 };
 use uuid::Uuid;
 
+use super::tuning::{EXACT_UP_TO, FUSED, RRF_K, VECTOR, WALK, WORDS, oversampling};
 use super::{Payload, Point, Quantization, Query, Store, StoreConfig, StoreError, check_points};
 use crate::io;
-
-/// Name of a point's vector, or vectors.
-const VECTOR: &str = "article";
-
-/// Name of a point's words, a sparse vector for BM25.
-const WORDS: &str = "words";
-
-/// Up to this many points every one is compared; above, the graph is walked.
-const EXACT_UP_TO: u64 = 20_000;
-
-/// Width of the walk: recall@10 against an exact search was .999 at 50,000 points of 768 numbers.
-const WALK: usize = 128;
 
 /// Left behind by an optimisation that was cut off.
 const TEMP_SEGMENTS: &str = "temp_segments";
 
 /// The engine's own settings.
 const CONFIG: &str = "edge_config.json";
-
-/// Candidates of each ranking that are fused, at least.
-const FUSED: usize = 50;
-
-/// Constant of reciprocal rank fusion (Cormack et al. 2009, section 3).
-const RRF_K: usize = 60;
-
-/// Candidates by shortened vectors for each that is returned: .997 of recall@10 with bytes and .971 with bits was kept
-/// at 50,000 points of 768 numbers.
-const OVERSAMPLING: [(Quantization, f64); 2] = [(Quantization::Int8, 2.0), (Quantization::Binary, 4.0)];
 
 /// Segments are merged into as few as can be: a search walks the graph of each.
 const SEGMENT_KB: usize = 1 << 40;
@@ -144,14 +123,13 @@ impl EdgeStore {
     }
 
     fn by_vectors(&self, query: &Query<'_>) -> Result<(ScoringQuery, SearchParams), StoreError> {
-        let oversampling = OVERSAMPLING.iter().find(|(kind, _)| *kind == self.config.quantization);
         let params = SearchParams {
             hnsw_ef: Some(WALK.max(query.limit)),
             exact: query.exact || self.compares_all()?,
-            quantization: oversampling.map(|(_, factor)| QuantizationSearchParams {
+            quantization: oversampling(self.config.quantization).map(|factor| QuantizationSearchParams {
                 ignore: query.exact,
                 rescore: Some(true),
-                oversampling: Some(*factor),
+                oversampling: Some(factor),
             }),
             ..SearchParams::default()
         };

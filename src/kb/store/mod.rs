@@ -3,10 +3,17 @@
 //! A store is written by one build, [sealed](Store::seal), and then only read; a copy of a sealed one may be written
 //! again.
 
+#[cfg(test)]
+mod conformance;
 #[cfg(feature = "edge")]
 pub mod edge;
 #[cfg(test)]
 pub mod flat;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod server_error;
+#[cfg(any(feature = "edge", feature = "server"))]
+mod tuning;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,6 +21,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::server_error::{ServerError, ServerErrorKind};
 use super::{Article, PictureRef, Section};
 
 /// An engine that holds points. Every method blocks.
@@ -368,6 +376,9 @@ pub enum StoreError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A server's.
+    #[error(transparent)]
+    Server(#[from] ServerError),
 }
 
 /// Identity of an article's point: UUIDv5 of its URL.
