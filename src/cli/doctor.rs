@@ -54,6 +54,7 @@ fn report(config: &Config) -> anyhow::Result<Report> {
     let features = [
         ("mistral", cfg!(feature = "mistral")),
         ("edge", cfg!(feature = "edge")),
+        ("server", cfg!(feature = "server")),
         ("cuda", cfg!(feature = "cuda")),
         ("metal", cfg!(feature = "metal")),
         ("mkl", cfg!(feature = "mkl")),
@@ -81,7 +82,8 @@ fn report(config: &Config) -> anyhow::Result<Report> {
         "device",
         engines::device(config).open().map(|device| format!("{:?}", device.location()).to_lowercase()),
     ));
-    let base = kb::status(&config.kb_root(), &config.kb.name).map(|status| match status.manifest {
+    let base = engines::kb_home(config).and_then(|home| Ok(kb::status(home, &config.kb.name)?));
+    let base = base.map(|status| match status.manifest {
         Some(manifest) => format!("{}: {} articles", status.name, manifest.counts.articles),
         None => format!("{}: a build that has not finished", status.name),
     });

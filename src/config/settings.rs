@@ -67,8 +67,33 @@ pub struct Kb {
     pub name: String,
     /// Articles that a plain search returns.
     pub top_k: usize,
+    /// `[kb.server]`
+    pub server: KbServer,
     /// `[kb.build]`
     pub build: Build,
+}
+
+/// The server that holds knowledge bases, if they are on one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KbServer {
+    /// Its URL; empty for knowledge bases in [`Config::kb_root`].
+    pub url: String,
+    /// File that holds its API key; empty where the environment does, or none is asked for. See
+    /// [`KbServer::api_key_file`].
+    pub api_key_file: PathBuf,
+    /// Seconds that a search may take.
+    pub timeout_s: u64,
+    /// Seconds that a write may take.
+    pub write_timeout_s: u64,
+    /// Parts that a new knowledge base is split into; 0 for what the server says.
+    pub shards: u32,
+    /// Copies of each part; 0 for what the server says.
+    pub replicas: u32,
+    /// Copies that must have a point before it counts as stored; 0 for what the server says.
+    pub write_consistency: u32,
+    /// Whether articles are read from its disk, instead of held in its memory.
+    pub on_disk_payload: bool,
 }
 
 /// How a knowledge base is built.
@@ -170,7 +195,7 @@ impl Default for Retriever {
 
 impl Default for Kb {
     fn default() -> Self {
-        Self { name: "main".into(), top_k: 10, build: Build::default() }
+        Self { name: "main".into(), top_k: 10, server: KbServer::default(), build: Build::default() }
     }
 }
 
@@ -255,6 +280,29 @@ impl Config {
         let path = self.model_path(model);
         let is_file = matches!(model, ModelRef::Path(p) if p.extension() == Path::new(name).extension());
         if is_file { path } else { path.join(name) }
+    }
+}
+
+impl Default for KbServer {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            api_key_file: PathBuf::new(),
+            timeout_s: 5,
+            write_timeout_s: 120,
+            shards: 0,
+            replicas: 0,
+            write_consistency: 0,
+            on_disk_payload: true,
+        }
+    }
+}
+
+impl KbServer {
+    /// File that holds the API key.
+    #[must_use]
+    pub fn api_key_file(&self) -> Option<&Path> {
+        (!self.api_key_file.as_os_str().is_empty()).then_some(&*self.api_key_file)
     }
 }
 

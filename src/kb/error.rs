@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::source::{RecordUnit, SourceError};
-use super::store::StoreError;
+use super::store::{ServerErrorKind as Kind, StoreError};
 use crate::io::IoError;
 
 /// One error for the room. Each message says what to do next, where something can be done.
@@ -19,14 +19,14 @@ pub enum KbError {
     },
     /// Nothing of that name.
     #[error(
-        "no knowledge base {name:?} in {root} ({there}); build it: cicerone kb build --name {name} --source KIND:PATH",
-        root = .root.display(), there = listed(.existing)
+        "no knowledge base {name:?} in {place} ({there}); build it: cicerone kb build --name {name} --source KIND:PATH",
+        there = listed(.existing)
     )]
     NotFound {
         /// What was asked for.
         name: String,
-        /// Where it was looked for.
-        root: PathBuf,
+        /// Where it was looked for: a directory or a server.
+        place: String,
         /// Those that are there.
         existing: Vec<String>,
     },
@@ -213,6 +213,11 @@ impl KbError {
             | Self::NothingLeft { .. } => 2,
             Self::Source(SourceError::Kind { .. } | SourceError::Unclear { .. } | SourceError::Read { .. }) => 2,
             Self::Io(IoError::Locked { .. }) => 3,
+            Self::Store(StoreError::Server(error)) => match error.kind() {
+                Kind::Unreachable | Kind::Timeout | Kind::Busy => 3,
+                Kind::Unauthorised | Kind::Refused | Kind::Exists => 2,
+                Kind::TooOld | Kind::NoCollection | Kind::OutOfSpace | Kind::Failed => 1,
+            },
             Self::FingerprintMismatch { .. } => 4,
             Self::Interrupted { .. } => 130,
             _ => 1,
@@ -242,6 +247,18 @@ impl KbError {
             Self::NothingLeft { .. } => "kb_nothing_left",
             Self::Query(_) => "kb_query",
             Self::Source(_) => "kb_source",
+            Self::Store(StoreError::Server(error)) => match error.kind() {
+                Kind::Unreachable => "kb_server_unreachable",
+                Kind::Unauthorised => "kb_server_unauthorised",
+                Kind::TooOld => "kb_server_too_old",
+                Kind::NoCollection => "kb_server_no_collection",
+                Kind::Exists => "kb_server_exists",
+                Kind::Refused => "kb_server_refused",
+                Kind::Timeout => "kb_server_timeout",
+                Kind::OutOfSpace => "kb_server_out_of_space",
+                Kind::Busy => "kb_server_busy",
+                Kind::Failed => "kb_server",
+            },
             Self::Store(_) => "kb_engine",
             Self::Io(IoError::Locked { .. }) => "kb_locked",
             Self::Io(_) => "io",

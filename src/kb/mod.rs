@@ -15,6 +15,7 @@
 //! | [`manage`] | finished builds are put in use, removed and written out |
 //! | [`verify`] | a whole look at a finished base: files, counts, parts, embeddings made again |
 //! | [`integrity`] | whether its files are those that were built |
+//! | [`place`], [`remote`], [`status`] | where a base is, in a directory or on a server, and what is known of it |
 //! | [`open`] | a finished base, opened under one retriever and searched |
 //!
 //! Everything here blocks: from asynchronous code call it through `spawn_blocking`.
@@ -35,6 +36,7 @@ pub mod store;
 pub mod synthetic;
 pub mod vectors;
 pub mod verify;
+pub mod words;
 
 use std::path::PathBuf;
 

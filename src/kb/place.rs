@@ -36,6 +36,14 @@ pub struct Home {
     pub remote: Option<Remote>,
 }
 
+impl Home {
+    /// The directory, or the server's URL.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.remote.as_ref().map_or_else(|| self.root.display().to_string(), Remote::url)
+    }
+}
+
 impl From<&Path> for Home {
     fn from(root: &Path) -> Self {
         Self { root: root.to_owned(), remote: None }
@@ -45,6 +53,12 @@ impl From<&Path> for Home {
 impl From<&PathBuf> for Home {
     fn from(root: &PathBuf) -> Self {
         root.as_path().into()
+    }
+}
+
+impl From<PathBuf> for Home {
+    fn from(root: PathBuf) -> Self {
+        Self { root, remote: None }
     }
 }
 
@@ -129,6 +143,13 @@ impl Place {
     #[must_use]
     pub fn engine(&self, local: Engine) -> Engine {
         if self.home.remote.is_some() { Engine::Server } else { local }
+    }
+
+    /// Finished builds to keep where `wanted` are: on a server one more than that in use, since nobody knows who still
+    /// reads it.
+    #[must_use]
+    pub fn kept(&self, wanted: usize) -> usize {
+        if self.home.remote.is_some() { wanted.max(2) } else { wanted }
     }
 
     /// Number of the build in use, if any.
@@ -336,7 +357,7 @@ impl Place {
     pub fn not_found(&self) -> KbError {
         let there = Self::all(&self.home).unwrap_or_default().into_iter();
         let existing = there.filter(|place| matches!(place.current(), Ok(Some(_)))).map(|place| place.name).collect();
-        KbError::NotFound { name: self.name.clone(), root: self.home.root.clone(), existing }
+        KbError::NotFound { name: self.name.clone(), place: self.home.place(), existing }
     }
 
     /// How far a build of this machine got that has not finished.

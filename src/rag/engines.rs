@@ -11,7 +11,10 @@ use tokio::runtime::Runtime;
 use super::{BiEncoderRanker, PartError, PartErrorKind, Pipeline, QueryEncoder, Search, Settings, TextEncoder};
 use crate::config::{Config, ModelRef};
 use crate::generator::{Generator, GeneratorError, PromptError, Templates};
-use crate::kb::{self, Article, Document, Embedder, Hit, KbError, KnowledgeBase};
+use crate::kb::remote::Remote;
+#[cfg(not(feature = "server"))]
+use crate::kb::store::StoreError;
+use crate::kb::{self, Article, Document, Embedder, Hit, Home, KbError, KnowledgeBase};
 use crate::models::{Models, ModelsError};
 use crate::retriever::config::RetConfig;
 use crate::retriever::device::DeviceChoice;
@@ -160,6 +163,49 @@ fn reader_dir(config: &Config) -> Result<PathBuf, EnginesError> {
     find(config, "the answering model", &config.generator.model)
 }
 
+/// Where the configured knowledge bases are.
+///
+/// # Errors
+/// [`KbError::Store`] for a server that cannot be spoken to: a URL or key that cannot be used, or a build without a client.
+pub fn kb_home(config: &Config) -> Result<Home, EnginesError> {
+    let remote = if config.kb.server.url.is_empty() { None } else { Some(kb_server(config)?) };
+    Ok(Home { root: config.kb_root(), remote })
+}
+
+/// Environment variable with the API key of a Qdrant server.
+pub const API_KEY: &str = "CICERONE_QDRANT_API_KEY";
+
+#[cfg(feature = "server")]
+fn kb_server(config: &Config) -> Result<Remote, EnginesError> {
+    use std::time::Duration;
+
+    use crate::kb::store::server::{ApiKey, Connection, Server, ServerOptions};
+    let part = &config.kb.server;
+    let key = match part.api_key_file() {
+        Some(path) => Some(fs_err::read_to_string(path).map_err(KbError::from)?),
+        None => std::env::var(API_KEY).ok(),
+    };
+    let connection = Connection {
+        query_timeout: Duration::from_secs(part.timeout_s),
+        write_timeout: Duration::from_secs(part.write_timeout_s),
+        ..Connection::new(&part.url).with_key(key.as_deref().map(ApiKey::new))
+    };
+    let given = |number: u32| (number > 0).then_some(number);
+    let options = ServerOptions {
+        shard_number: given(part.shards),
+        replication_factor: given(part.replicas),
+        write_consistency_factor: given(part.write_consistency),
+        on_disk_payload: part.on_disk_payload,
+    };
+    let server = Server::connect(connection).map_err(|e| KbError::Store(e.into()))?;
+    Ok(Remote::new(server, options))
+}
+
+#[cfg(not(feature = "server"))]
+fn kb_server(_: &Config) -> Result<Remote, EnginesError> {
+    Err(KbError::Store(StoreError::NoClient).into())
+}
+
 /// Starts the retriever that is configured.
 ///
 /// # Errors
@@ -228,9 +274,9 @@ pub fn settings(config: &Config) -> Settings {
 /// See [`EnginesError`]; what can be seen without loading a model is told first.
 pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Result<Engines, EnginesError> {
     check_files(config, generate)?;
-    let status = kb::status(&config.kb_root(), &config.kb.name)?;
+    let status = kb::status(kb_home(config)?, &config.kb.name)?;
     if status.manifest.is_none() && status.damage.is_none() {
-        return Err(kb::place::Place::new(&config.kb_root(), &config.kb.name)?.not_found().into());
+        return Err(kb::place::Place::new(kb_home(config)?, &config.kb.name)?.not_found().into());
     }
     let retriever = start_retriever(config)?;
     open(config, retriever, generate, runtime)
@@ -241,7 +287,7 @@ pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Resu
 /// # Errors
 /// See [`EnginesError`].
 pub fn open(config: &Config, retriever: Retriever, generate: bool, runtime: &Runtime) -> Result<Engines, EnginesError> {
-    let kb = Arc::new(KnowledgeBase::open(&config.kb_root(), &config.kb.name, Some(retriever.fingerprint()))?);
+    let kb = Arc::new(KnowledgeBase::open(kb_home(config)?, &config.kb.name, Some(retriever.fingerprint()))?);
     let ranker = Arc::new(open_ranker(config)?);
     let templates = match config.generator.prompt() {
         Some(path) => Templates::open(path)?,

@@ -201,7 +201,7 @@ fn encode(context: &Context, config: &Config, items: &[Item]) -> anyhow::Result<
 }
 
 fn search(config: &Config, retriever: &Retriever, items: &[Item]) -> anyhow::Result<Search> {
-    let base = KnowledgeBase::open(&config.kb_root(), &config.kb.name, Some(retriever.fingerprint()))?;
+    let base = KnowledgeBase::open(engines::kb_home(config)?, &config.kb.name, Some(retriever.fingerprint()))?;
     let queries = items.iter().take(16).cloned().collect();
     let vectors: Vec<Vec<f32>> = retriever.encode_queries(queries)?.into_iter().map(Embedding::into_values).collect();
     let k = config.rag.candidates;

@@ -159,7 +159,7 @@ pub fn options(config: &Config, name: &str) -> anyhow::Result<BuildOptions> {
         store,
         max_malformed: build.max_malformed(),
         keep: build.keep,
-        ..BuildOptions::new(&config.kb_root(), name)
+        ..BuildOptions::new(engines::kb_home(config)?, name)
     })
 }
 

@@ -51,7 +51,7 @@ fn describe(screen: &Screen, manifest: &Manifest) -> anyhow::Result<()> {
 fn status(context: &Context, args: &KbStatusArgs) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
-    let status = kb::status(&config.kb_root(), name)?;
+    let status = kb::status(engines::kb_home(&config)?, name)?;
     if args.json {
         context.screen.json(&Versioned { schema_version: SCHEMA_VERSION, value: &status }, false)?;
     } else {
@@ -97,7 +97,8 @@ struct Versioned<'a, T> {
 
 fn list(context: &Context, args: &KbListArgs) -> anyhow::Result<Exit> {
     let config = context.config()?;
-    let all = kb::list(&config.kb_root())?;
+    let home = engines::kb_home(&config)?;
+    let all = kb::list(&home)?;
     if args.json {
         #[derive(Serialize)]
         struct List {
@@ -106,10 +107,7 @@ fn list(context: &Context, args: &KbListArgs) -> anyhow::Result<Exit> {
         }
         context.screen.json(&List { schema_version: SCHEMA_VERSION, knowledge_bases: all }, false)?;
     } else if all.is_empty() {
-        context.screen.note(format_args!(
-            "no knowledge base in {}; build one with cicerone kb build",
-            config.kb_root().display()
-        ));
+        context.screen.note(format_args!("no knowledge base in {}; build one with cicerone kb build", home.place()));
     } else {
         for status in &all {
             context.screen.line(summary(status))?;
@@ -121,8 +119,8 @@ fn list(context: &Context, args: &KbListArgs) -> anyhow::Result<Exit> {
 fn verify(context: &Context, args: &KbVerifyArgs) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
-    let root = config.kb_root();
-    let manifest = kb::status(&root, name)?.manifest;
+    let home = engines::kb_home(&config)?;
+    let manifest = kb::status(&home, name)?.manifest;
     // Embeddings are made again where there is what makes them.
     let retriever = match (args.without_retriever, engines::retriever_files(&config)) {
         (false, Ok(_)) if manifest.is_some() => Some(start_retriever(&context.screen, &config)?),
@@ -133,7 +131,7 @@ fn verify(context: &Context, args: &KbVerifyArgs) -> anyhow::Result<Exit> {
     let mut progress = Progress::new(&context.screen, "hashing", Unit::Bytes);
     let size = manifest.as_ref().map(|manifest| manifest.files.iter().map(|file| file.size).sum());
     let points = manifest.as_ref().map(|manifest| manifest.counts.points);
-    let verified = kb::verify::verify(&root, name, embedder, |step| match step {
+    let verified = kb::verify::verify(&home, name, embedder, |step| match step {
         Step::Hash(done) => progress.set(done, size),
         Step::Read(done) => {
             progress.rename("reading back", Unit::Things("points"));
@@ -160,7 +158,7 @@ fn verify(context: &Context, args: &KbVerifyArgs) -> anyhow::Result<Exit> {
 
 fn use_build(context: &Context, args: &KbUseArgs) -> anyhow::Result<Exit> {
     let config = context.config()?;
-    let manifest = kb::manage::use_build(&config.kb_root(), &args.name, args.build)?;
+    let manifest = kb::manage::use_build(engines::kb_home(&config)?, &args.name, args.build)?;
     context.screen.line(format_args!("build {} of knowledge base {:?} is in use", args.build, args.name))?;
     describe(&context.screen, &manifest)?;
     Ok(Exit::Done)
@@ -177,7 +175,7 @@ fn drop_build(context: &Context, args: &KbDropArgs) -> anyhow::Result<Exit> {
             .hint("say so with --yes")
             .into());
     }
-    kb::manage::drop_build(&config.kb_root(), &args.name, args.build)?;
+    kb::manage::drop_build(engines::kb_home(&config)?, &args.name, args.build)?;
     context.screen.line(format_args!("removed {what}"))?;
     Ok(Exit::Done)
 }
@@ -185,9 +183,9 @@ fn drop_build(context: &Context, args: &KbDropArgs) -> anyhow::Result<Exit> {
 fn export(context: &Context, args: &KbExportArgs) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
-    let total = kb::status(&config.kb_root(), name)?.manifest.map(|manifest| manifest.counts.points);
+    let total = kb::status(engines::kb_home(&config)?, name)?.manifest.map(|manifest| manifest.counts.points);
     let mut progress = Progress::new(&context.screen, "writing", Unit::Things("points"));
-    let manifest = kb::manage::export(&config.kb_root(), name, &args.out, |done| progress.set(done, total))?;
+    let manifest = kb::manage::export(engines::kb_home(&config)?, name, &args.out, |done| progress.set(done, total))?;
     drop(progress);
     let (articles, vectors) = (args.out.join(kb::manage::ARTICLES), args.out.join(kb::manage::VECTORS));
     let kb::Counts { articles: n, embeddings, .. } = manifest.counts;

@@ -7,6 +7,7 @@ use crate::cli::args::KbSearchArgs;
 use crate::cli::context::{Context, open_picture};
 use crate::cli::failure::{Exit, Failure, SCHEMA_VERSION};
 use crate::kb::{self, Found, Hit, KnowledgeBase};
+use crate::rag::engines;
 use crate::retriever::Item;
 use crate::text::sanitise_line;
 
@@ -42,9 +43,9 @@ pub(super) fn run(context: &Context, args: &KbSearchArgs) -> anyhow::Result<Exit
     }
     let image = args.image.as_deref().map(|path| open_picture(&config, path)).transpose()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
-    kb::status(&config.kb_root(), name)?;
+    kb::status(engines::kb_home(&config)?, name)?;
     let retriever = start_retriever(&context.screen, &config)?;
-    let base = KnowledgeBase::open(&config.kb_root(), name, Some(retriever.fingerprint()))?;
+    let base = KnowledgeBase::open(engines::kb_home(&config)?, name, Some(retriever.fingerprint()))?;
     let embedding = retriever.encode_query(Item { text: text.map(str::to_owned), image })?;
     let hits = base.search(&embedding.into_values(), text, args.top_k.map_or(config.kb.top_k, usize::from))?;
     if args.json {

@@ -15,6 +15,7 @@ use crate::io::{IoError, JsonlWriter};
 use crate::kb::recipe::Unit;
 use crate::kb::source::{Identity, RecordUnit};
 use crate::kb::store::{Part, Payload, Point, Record, Store, bad_vectors, part_id, part_key, point_id};
+use crate::kb::words::{words_of, words_of_part};
 use crate::kb::{Article, Document, EmbedUnit, Embedder, KbError, PictureRef, Position, Recipe};
 
 /// Batches that the store may not have yet: those in the queue, the one being stored, and one to be safe.
@@ -350,23 +351,4 @@ impl<'a> Preparer<'a> {
     fn note(&mut self, record: u64, url: &str, reason: &str) -> Result<(), KbError> {
         Ok(self.quarantine.append(&Refusal { record, offset: None, url: Some(url), reason, kept: true })?)
     }
-}
-
-/// What an article is found by in a ranking of words.
-fn words_of(article: &Article) -> String {
-    let mut words = article.title.clone();
-    for section in &article.sections {
-        for text in [&section.title, &section.text] {
-            words.push(' ');
-            words.push_str(text);
-        }
-    }
-    words
-}
-
-fn words_of_part(article: &Article, part: &Part) -> String {
-    let section = article.sections.get(part.section);
-    let caption = part.picture.and_then(|n| article.pictures.get(n)).map_or("", |picture| &picture.caption);
-    let (heading, text) = section.map_or(("", ""), |section| (&section.title, &section.text));
-    [&article.title, heading, caption, text].join(" ")
 }

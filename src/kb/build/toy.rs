@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::kb::{Document, source};
 
-pub(super) const ENGINES: &[Engine] = &[
+pub(in crate::kb) const ENGINES: &[Engine] = &[
     Engine::Flat,
     #[cfg(feature = "edge")]
     Engine::Edge,
 ];
-pub(super) const DIM: usize = 16;
+pub(in crate::kb) const DIM: usize = 16;
 
 /// Sixteen numbers out of a hash; a picture whose file says `broken` cannot be read.
-pub(super) struct Toy {
+pub(in crate::kb) struct Toy {
     pub fingerprint: &'static str,
     pub vectors: usize,
     pub batches: Mutex<usize>,
@@ -24,21 +24,21 @@ pub(super) struct Toy {
 }
 
 impl Toy {
-    pub(super) fn new(fingerprint: &'static str) -> Self {
+    pub(in crate::kb) fn new(fingerprint: &'static str) -> Self {
         Self { fingerprint, vectors: 1, batches: Mutex::new(0), cancel_after: None }
     }
 
-    pub(super) fn cancel(&self) -> &AtomicBool {
+    pub(in crate::kb) fn cancel(&self) -> &AtomicBool {
         static NEVER: AtomicBool = AtomicBool::new(false);
         self.cancel_after.as_ref().map_or(&NEVER, |(_, flag)| flag)
     }
 
     /// `n` vectors, the first as [`Toy::vector`] gives it.
-    pub(super) fn several(text: &str, picture: &[u8], n: usize) -> Vec<f32> {
+    pub(in crate::kb) fn several(text: &str, picture: &[u8], n: usize) -> Vec<f32> {
         (0..n).flat_map(|i| Self::vector(&format!("{text}{}", "+".repeat(i)), picture)).collect()
     }
 
-    pub(super) fn vector(text: &str, picture: &[u8]) -> Vec<f32> {
+    pub(in crate::kb) fn vector(text: &str, picture: &[u8]) -> Vec<f32> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(text.as_bytes()).update(picture);
         let mut bytes = [0; DIM];
@@ -86,7 +86,7 @@ impl Embedder for Toy {
     }
 }
 
-pub(super) fn line(n: usize) -> String {
+pub(in crate::kb) fn line(n: usize) -> String {
     serde_json::json!({
         "title": format!("Ruin {n}"),
         "url": format!("https://example.org/ruin/{n}"),
@@ -98,7 +98,7 @@ pub(super) fn line(n: usize) -> String {
 }
 
 /// `count` articles, every one with a picture but each third.
-pub(super) fn world(dir: &Path, count: usize) -> String {
+pub(in crate::kb) fn world(dir: &Path, count: usize) -> String {
     fs_err::create_dir_all(dir.join("images")).unwrap();
     for n in (0..count).filter(|n| n % 3 != 2) {
         fs_err::write(dir.join(format!("images/{n}.png")), format!("pixels of {n}")).unwrap();
@@ -108,12 +108,12 @@ pub(super) fn world(dir: &Path, count: usize) -> String {
     format!("evqa:{}", dir.join("kb.jsonl").display())
 }
 
-pub(super) fn options(root: &Path, engine: Engine) -> BuildOptions {
+pub(in crate::kb) fn options(root: &Path, engine: Engine) -> BuildOptions {
     let recipe = Recipe { batch: 4, ..Recipe::default() };
     BuildOptions { engine, recipe, checkpoint_every: 2, ..BuildOptions::new(root, "ruins") }
 }
 
-pub(super) fn run(options: &BuildOptions, spec: &str, toy: &Toy) -> (Result<Report, KbError>, Vec<String>) {
+pub(in crate::kb) fn run(options: &BuildOptions, spec: &str, toy: &Toy) -> (Result<Report, KbError>, Vec<String>) {
     let mut notes = Vec::new();
     let mut source = source::open(spec).unwrap();
     let report = build(options, source.as_mut(), toy, toy.cancel(), &mut |event| {
@@ -124,6 +124,6 @@ pub(super) fn run(options: &BuildOptions, spec: &str, toy: &Toy) -> (Result<Repo
     (report, notes)
 }
 
-pub(super) fn built(options: &BuildOptions, spec: &str) -> Report {
+pub(in crate::kb) fn built(options: &BuildOptions, spec: &str) -> Report {
     run(options, spec, &Toy::new("f")).0.unwrap()
 }

@@ -333,6 +333,9 @@ pub enum StoreError {
     /// This build lacks the engine.
     #[error("this build has no knowledge-base engine; build it with the cargo feature `edge`")]
     NoEngine,
+    /// This build lacks the client of a server.
+    #[error("this build speaks to no server; build it with the cargo feature `server`, or set kb.server.url to \"\"")]
+    NoClient,
     /// A knowledge base of a server, looked for in a directory.
     #[error("it is on a server; set kb.server.url to reach it")]
     OnServer,
