@@ -296,10 +296,11 @@ impl Store for ServerStore {
 
     fn get(&self, ids: &[Uuid]) -> Result<Vec<Option<Payload>>, StoreError> {
         let mut by_id = HashMap::new();
-        for ids in ids.chunks(ANSWERS) {
+        let wanted: Vec<Uuid> = ids.iter().copied().filter(|id| *id != MANIFEST).collect();
+        for ids in wanted.chunks(ANSWERS) {
             let request = GetPoints {
                 collection_name: self.collection.clone(),
-                ids: ids.iter().filter(|id| **id != MANIFEST).map(|id| encode::id(*id)).collect(),
+                ids: ids.iter().map(|id| encode::id(*id)).collect(),
                 with_payload: Some(true.into()),
                 ..GetPoints::default()
             };
