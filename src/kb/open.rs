@@ -38,7 +38,9 @@ impl KnowledgeBase {
         loop {
             match Self::open_build(&place, number, expect) {
                 // A rebuild may have finished in between and removed the build that the pointer named before.
-                Err(KbError::Damaged { .. } | KbError::Io(_)) if place.current()? != Some(number) => {
+                Err(KbError::Damaged { .. } | KbError::Io(_) | KbError::Store(_))
+                    if place.current()? != Some(number) =>
+                {
                     number = place.in_use()?;
                 }
                 opened => return opened,
@@ -63,7 +65,7 @@ impl KnowledgeBase {
         let lock = place.hold(number)?;
         manifest.check(&dir).map_err(damaged)?;
         let (store, count) = open_counted(place, number, &manifest).map_err(|e| match e {
-            StoreError::NoEngine | StoreError::OnServer => e.into(),
+            StoreError::NoEngine | StoreError::OnServer | StoreError::Server(_) => e.into(),
             e => damaged(e.to_string()),
         })?;
         if count != manifest.counts.points {

@@ -216,28 +216,26 @@ impl Place {
     /// Manifest of a build; `None` for one that has not finished.
     ///
     /// # Errors
-    /// A reason, for a manifest that cannot be read.
-    pub fn manifest(&self, number: u32) -> Result<Option<Manifest>, String> {
-        match &self.home.remote {
-            Some(remote) => match remote.manifest(&self.name, number).map_err(|e| e.to_string())? {
-                Some(text) => Manifest::parse(text.as_bytes(), &format!("build {number} of {:?}", self.name)).map(Some),
-                None => Ok(None),
-            },
-            None => Manifest::read(&self.build(number)),
-        }
+    /// [`KbError::Damaged`] for a manifest that cannot be read, or the server's.
+    pub fn manifest(&self, number: u32) -> Result<Option<Manifest>, KbError> {
+        self.read(number)?.map_err(|reason| self.damaged(&self.build(number), reason, None))
+    }
+
+    /// The inner error is why what is there is no manifest.
+    fn read(&self, number: u32) -> Result<Result<Option<Manifest>, String>, StoreError> {
+        let Some(remote) = &self.home.remote else { return Ok(Manifest::read(&self.build(number))) };
+        let text = remote.manifest(&self.name, number)?;
+        let called = || format!("the manifest of build {number}");
+        Ok(text.map(|text| Manifest::parse(text.as_bytes(), &called())).transpose())
     }
 
     /// Manifest of a build that ought to be finished.
     ///
     /// # Errors
-    /// [`KbError::Damaged`].
+    /// [`KbError::Damaged`] where there is none, too; as [`Place::manifest`].
     pub fn finished(&self, number: u32) -> Result<Manifest, KbError> {
-        let damaged = |reason| self.damaged(&self.build(number), reason, None);
-        match self.manifest(number) {
-            Ok(Some(manifest)) => Ok(manifest),
-            Ok(None) => Err(damaged("there is no manifest".to_owned())),
-            Err(reason) => Err(damaged(reason)),
-        }
+        let none = || self.damaged(&self.build(number), "there is no manifest".to_owned(), None);
+        self.manifest(number)?.ok_or_else(none)
     }
 
     /// Whether a build of this machine has not finished.
@@ -342,7 +340,7 @@ impl Place {
     /// The error of a base that is not whole.
     #[must_use]
     pub fn damaged(&self, dir: &Path, reason: String, manifest: Option<&Manifest>) -> KbError {
-        let finished = |number: &u32| self.build(*number) != dir && matches!(self.manifest(*number), Ok(Some(_)));
+        let finished = |number: &u32| self.build(*number) != dir && matches!(self.read(*number), Ok(Ok(Some(_))));
         let other = self.numbers().unwrap_or_default().into_iter().rev().find(finished);
         let mend = match (other, manifest) {
             (Some(number), _) => format!("cicerone kb use {} {number}", self.name),

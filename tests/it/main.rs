@@ -4,6 +4,7 @@
 
 mod answering;
 mod cli;
+mod kb;
 mod killed;
 mod probing;
 mod published;

@@ -104,9 +104,15 @@ pub(super) fn put_in_use(
     }
     let mut kept = 1;
     for old in place.numbers()?.into_iter().rev().filter(|old| *old != number) {
-        if matches!(place.manifest(old), Ok(Some(_))) && kept < keep {
-            kept += 1;
-            continue;
+        match place.manifest(old) {
+            Ok(Some(_)) if kept < keep => {
+                kept += 1;
+                continue;
+            }
+            // On a server: another machine is building it.
+            Ok(None) if !place.build(old).is_dir() => continue,
+            Err(e @ KbError::Store(_)) => return Err(e),
+            _ => {}
         }
         match place.hold(old) {
             Ok(lock) => {
