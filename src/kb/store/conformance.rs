@@ -57,6 +57,21 @@ mod remote {
         _double: Option<Double>,
     }
 
+    impl Remote {
+        pub(super) fn server(&self) -> &Server {
+            &self.server
+        }
+
+        pub(super) fn collection(&self) -> &str {
+            &self.collection
+        }
+
+        /// Another collection of the same server.
+        pub(super) fn beside(&self) -> Self {
+            Self { server: self.server.clone(), collection: format!("{}-b", self.collection), _double: None }
+        }
+    }
+
     impl Ground for Remote {
         fn create(&self, config: &StoreConfig) -> Box<dyn Store> {
             let options = ServerOptions::default();
@@ -99,6 +114,72 @@ mod remote {
         let key = std::env::var("CICERONE_TEST_QDRANT_API_KEY").ok();
         let connection = Connection::new(&url).with_key(key.as_deref().map(ApiKey::new));
         Some(Remote { server: Server::connect(connection).unwrap(), collection: collection(), _double: None })
+    }
+}
+
+/// What only servers have, over the double and a real one.
+#[cfg(feature = "server")]
+mod around_a_collection {
+    use super::super::ServerErrorKind;
+    use super::super::server::ServerStore;
+    use super::remote::{Remote, double, real};
+    use super::*;
+
+    #[test]
+    fn over_the_double() {
+        aliases_and_manifests(&double().unwrap());
+    }
+
+    #[test]
+    fn over_a_server() {
+        if let Some(remote) = real() {
+            aliases_and_manifests(&remote);
+        }
+    }
+
+    fn aliases_and_manifests(first: &Remote) {
+        let (server, second) = (first.server(), first.beside());
+        server.check().unwrap();
+        let (one, two) = (first.create(&config()), second.create(&config()));
+        one.upsert(points(0..10)).unwrap();
+        two.upsert(points(0..20)).unwrap();
+        let names = server.collections(first.collection()).unwrap();
+        assert_eq!(names, [first.collection(), second.collection()]);
+        assert!(server.has_collection(second.collection()).unwrap());
+
+        let alias = format!("{}-alias", first.collection());
+        assert_eq!(server.alias(&alias).unwrap(), None);
+        assert!(!server.has_collection(&alias).unwrap());
+        for remote in [first, &second] {
+            server.point_alias(&alias, remote.collection()).unwrap();
+            assert_eq!(server.alias(&alias).unwrap().as_deref(), Some(remote.collection()));
+        }
+        assert_eq!(ServerStore::open(server, &alias, &config()).unwrap().count().unwrap(), 20);
+
+        let before = content(&*one, |_| {}).unwrap();
+        assert_eq!(server.manifest(first.collection()).unwrap(), None);
+        let text = serde_json::json!({"name": "ruïnes", "files": "x".repeat(1 << 20)}).to_string();
+        server.put_manifest(first.collection(), "{}").unwrap();
+        server.put_manifest(first.collection(), &text).unwrap();
+        assert_eq!(server.manifest(first.collection()).unwrap(), Some(text));
+        assert_eq!(server.manifest(&alias).unwrap(), None);
+        assert_eq!(content(&*one, |_| {}).unwrap(), before);
+        assert_eq!(one.count().unwrap(), 10);
+        assert_eq!(one.search(&by_vector(&vector("question"), 100)).unwrap().len(), 10);
+        one.optimize().unwrap();
+        one.seal().unwrap();
+
+        server.delete_alias(&alias).unwrap();
+        assert_eq!(server.alias(&alias).unwrap(), None);
+        server.delete_collection(second.collection()).unwrap();
+        let kind = |error: StoreError| match error {
+            StoreError::Server(error) => error.kind(),
+            other => panic!("{other}"),
+        };
+        assert_eq!(kind(two.count().unwrap_err()), ServerErrorKind::NoCollection);
+        assert_eq!(kind(server.manifest(second.collection()).unwrap_err()), ServerErrorKind::NoCollection);
+        let taken = ServerStore::create(server, first.collection(), &config(), &Default::default()).unwrap_err();
+        assert_eq!(kind(taken), ServerErrorKind::Exists);
     }
 }
 
