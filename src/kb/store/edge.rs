@@ -196,6 +196,9 @@ impl Store for EdgeStore {
     }
 
     fn search(&self, query: &Query<'_>) -> Result<Vec<(Payload, f32)>, StoreError> {
+        if query.limit == 0 {
+            return Ok(Vec::new());
+        }
         let (nearest, params) = self.by_vectors(query)?;
         let mut request = QueryRequestBuilder::new(query.limit).with_payload(WithPayloadInterface::Bool(true));
         if let (Some(model), Some(words)) = (&self.words, query.words) {

@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use super::double::{Double, Fault};
 use super::{ApiKey, Connection, Server, ServerOptions, ServerStore};
-use crate::kb::Article;
 use crate::kb::store::{
     Payload, Point, Quantization, Query, Record, ServerError, ServerErrorKind as Kind, Store, StoreConfig, StoreError,
     point_id,
 };
+use crate::kb::{Article, Section};
 
 const DOWN: Fault = Fault::Answer(Code::Unavailable, "the server is shutting down");
 
@@ -83,6 +83,16 @@ fn an_address_of_something_else_is_told() {
     assert!(matches!(error.kind(), Kind::Timeout | Kind::Unreachable), "{error}");
     let error = Server::connect(Connection::new("qdrant.example.org")).unwrap_err();
     assert!(error.to_string().contains("expected http://HOST:PORT"), "{error}");
+}
+
+#[test]
+fn a_server_without_encryption_is_told_where_some_was_expected() {
+    let double = Double::start();
+    let connection = double.connection();
+    let server = Server::connect(Connection { url: connection.url.replace("http:", "https:"), ..connection }).unwrap();
+    let error = server.check().unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+    assert_eq!(double.calls("health"), 0);
 }
 
 #[test]
@@ -296,6 +306,16 @@ fn many_points_go_in_several_requests() {
     store.upsert(points(1203)).unwrap();
     assert_eq!(double.with(|state| state.upserts.clone()), [500, 500, 203]);
     assert_eq!(store.count().unwrap(), 1203);
+    let large = |n| {
+        let mut point = point(n);
+        let Payload::Article(record) = &mut point.payload else { panic!("an article") };
+        let text = "x".repeat(if n == 7 { 20 << 20 } else { 5 << 20 });
+        record.sections = vec![Section { title: String::new(), text }];
+        point
+    };
+    store.upsert((0..9).map(large).collect()).unwrap();
+    let requests = double.with(|state| state.upserts[3..].to_vec());
+    assert_eq!(requests, [3, 3, 1, 1, 1], "one that is larger than a request goes alone");
 }
 
 #[test]
@@ -330,7 +350,13 @@ fn indexing_begins_when_everything_is_stored_and_is_waited_for() {
     store.optimize().unwrap();
     assert!(double.with(|state| state.held("ruins").unwrap().threshold) > 0);
     assert!((6..12).contains(&double.calls("info")), "{}", double.calls("info"));
+    // Another process that waits for the same does not make it begin anew.
+    ServerStore::open(&double.server(), "ruins", &config()).unwrap().optimize().unwrap();
+    assert_eq!(double.calls("update"), 1);
+    // After a start of the server, what was left waits for a change.
+    double.with(|state| state.pending = true);
     Box::new(store).seal().unwrap();
+    assert_eq!(double.calls("update"), 2);
 }
 
 #[test]

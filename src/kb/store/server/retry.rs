@@ -65,8 +65,11 @@ fn read(status: &Status) -> Failure {
     let reason = if reason.is_empty() { status.code().description().to_owned() } else { reason };
     if message.starts_with("Failed to connect to") {
         // A certificate does not get better by waiting.
-        let passes = !says(&["certificate", "tls config"]);
-        return Failure { passes, ..Failure::lasting(Kind::Unreachable, reason) };
+        if says(&["certificate", "native certs"]) {
+            let advice = "its certificate is not trusted: SSL_CERT_FILE may name that of its authority";
+            return Failure::lasting(Kind::Unreachable, format!("{advice} ({reason})"));
+        }
+        return Failure::passing(Kind::Unreachable, reason);
     }
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied => Failure::lasting(Kind::Unauthorised, reason),
@@ -93,9 +96,10 @@ fn read(status: &Status) -> Failure {
     }
 }
 
-/// What people can read of a message: of the client's debug form the system's own words, and not pages of it.
+/// What people can read of a message: of the client's debug form the words of the system or of TLS, and not pages of it.
 fn plain(message: &str) -> String {
-    let inner = message.rsplit_once("message: \"").and_then(|(_, rest)| rest.split_once('"')).map(|(inner, _)| inner);
+    let between = |begin, end| message.rsplit_once(begin).and_then(|(_, rest)| rest.split_once(end));
+    let inner = between("message: \"", "\"").or_else(|| between("error: ", " }")).map(|(inner, _)| inner);
     let text = inner.unwrap_or(message).trim();
     match text.char_indices().nth(MOST_TOLD) {
         Some((end, _)) => format!("{} …", &text[..end]),
@@ -176,8 +180,10 @@ mod tests {
                        \"tcp connect error\", Os { code: 111, message: \"Connection refused\" })))";
         assert_eq!(kind(Code::Internal, refused), (Kind::Unreachable, true));
         assert_eq!(read(&Status::internal(refused)).reason, "Connection refused");
-        let certificate = "Failed to connect to https://a/: invalid peer certificate: UnknownIssuer";
+        let certificate = "Failed to connect to https://a/: tonic::transport::Error(Transport, ConnectError(Custom { \
+                           kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }))";
         assert_eq!(kind(Code::Internal, certificate), (Kind::Unreachable, false));
+        assert!(read(&Status::internal(certificate)).reason.ends_with("(InvalidCertificate(UnknownIssuer))"));
         assert_eq!(kind(Code::Unauthenticated, "Must provide an API key"), (Kind::Unauthorised, false));
         assert_eq!(kind(Code::NotFound, "Not found: Collection `a` doesn't exist!"), (Kind::NoCollection, false));
         assert_eq!(kind(Code::InvalidArgument, "Wrong input: Collection `a` already exists!"), (Kind::Exists, false));

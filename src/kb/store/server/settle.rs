@@ -60,9 +60,15 @@ pub(super) fn count(server: &Server, collection: &str, filter: Filter, exact: bo
     })
 }
 
-/// Lets the server index, and waits until it has.
+/// Lets the server index, and waits until it has. Where it is at it already it is left to go on: a change of settings
+/// breaks off what runs. One that stopped over an error begins again.
 pub(super) fn index(server: &Server, collection: &str, config: &StoreConfig) -> Result<(), ServerError> {
-    nudge(server, collection)?;
+    let before = info(server, collection)?;
+    let optimizers = before.config.as_ref().and_then(|config| config.optimizer_config.as_ref());
+    let told = optimizers.is_some_and(|optimizers| optimizers.indexing_threshold == Some(INDEXED_FROM_KB));
+    if !told || !matches!(before.status(), CollectionStatus::Green | CollectionStatus::Yellow) {
+        nudge(server, collection)?;
+    }
     let mut vectors = with_vector(server, collection, VECTOR)?;
     if config.words {
         vectors += with_vector(server, collection, WORDS)?;
@@ -75,7 +81,8 @@ pub(super) fn rest(server: &Server, collection: &str, config: &StoreConfig) -> R
     wait(server, collection, config, 0)
 }
 
-/// A change of the optimisers' settings also starts them where they wait for one, as after a start of the server.
+/// A change of the optimisers' settings also starts them where they wait for one, as after a start of the server, and
+/// where an error stopped them.
 fn nudge(server: &Server, collection: &str) -> Result<(), ServerError> {
     let request = index_now(collection);
     server.call(Lane::Write, "begin its index", move |client, _| {
@@ -155,8 +162,8 @@ fn wait(server: &Server, collection: &str, config: &StoreConfig, vectors: u64) -
     }
 }
 
-/// Points that may rightly be in no index: each segment may keep fewer than are worth one.
+/// Vectors that may rightly be in no index: each segment may keep fewer than are worth one, with their words.
 fn unindexed(segments: u64, config: &StoreConfig) -> u64 {
     let bytes = (config.dim * config.vectors * size_of::<f32>()).max(1) as u64;
-    segments.saturating_mul(INDEXED_FROM_KB * 1024 / bytes)
+    segments.saturating_mul(INDEXED_FROM_KB * 1024 / bytes).saturating_mul(1 + u64::from(config.words))
 }

@@ -9,8 +9,8 @@ use qdrant_client::qdrant::{
     CreateShardKeyResponse, DeleteCollection, DeleteShardKeyRequest, DeleteShardKeyResponse, GetCollectionInfoRequest,
     GetCollectionInfoResponse, HealthCheckReply, HealthCheckRequest, ListAliasesRequest, ListAliasesResponse,
     ListCollectionAliasesRequest, ListCollectionsRequest, ListCollectionsResponse, ListShardKeysRequest,
-    ListShardKeysResponse, OptimizerStatus, UpdateCollection, UpdateCollectionClusterSetupRequest,
-    UpdateCollectionClusterSetupResponse, alias_operations,
+    ListShardKeysResponse, OptimizerStatus, OptimizersConfigDiff, UpdateCollection,
+    UpdateCollectionClusterSetupRequest, UpdateCollectionClusterSetupResponse, alias_operations,
 };
 use tonic::{Request, Response, Status};
 
@@ -52,8 +52,12 @@ collections! {
             self.gate("info", &request).await?;
             let name = request.into_inner().collection_name;
             self.with(|state| {
-                let (stuck, broken) = (state.stuck, state.broken.clone());
-                let result = Some(info(state.held(&name)?, stuck, broken));
+                let (stuck, pending, broken) = (state.stuck, state.pending, state.broken.clone());
+                let mut result = info(state.held(&name)?, stuck, broken);
+                if pending {
+                    result.set_status(CollectionStatus::Grey);
+                }
+                let result = Some(result);
                 Ok(Response::new(GetCollectionInfoResponse { result, time: 0.0 }))
             })
         }
@@ -86,6 +90,7 @@ collections! {
             let request = request.into_inner();
             self.with(|state| {
                 let looks = state.looks;
+                state.pending = false;
                 let held = state.held(&request.collection_name)?;
                 if let Some(threshold) = request.optimizers_config.and_then(|o| o.indexing_threshold) {
                     held.threshold = threshold;
@@ -169,7 +174,14 @@ fn info(held: &mut Held, stuck: bool, broken: Option<String>) -> CollectionInfo 
         status: if at_work { CollectionStatus::Yellow } else { CollectionStatus::Green }.into(),
         optimizer_status: Some(OptimizerStatus { ok: broken.is_none(), error: broken.unwrap_or_default() }),
         segments_count: 2,
-        config: Some(CollectionConfig { params: Some(params), ..CollectionConfig::default() }),
+        config: Some(CollectionConfig {
+            params: Some(params),
+            optimizer_config: Some(OptimizersConfigDiff {
+                indexing_threshold: Some(held.threshold),
+                ..OptimizersConfigDiff::default()
+            }),
+            ..CollectionConfig::default()
+        }),
         points_count: Some(held.points.len() as u64),
         indexed_vectors_count: Some(indexed),
         ..CollectionInfo::default()

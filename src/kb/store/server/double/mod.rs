@@ -74,6 +74,8 @@ pub(super) struct State {
     pub broken: Option<String>,
     /// Whether it is at work without end.
     pub stuck: bool,
+    /// Whether its work waits for a change of settings.
+    pub pending: bool,
 }
 
 /// What answers.

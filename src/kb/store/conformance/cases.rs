@@ -1,159 +1,25 @@
-//! What every store does, whatever holds its points: each case runs over every engine of this build, over the double
-//! of a server, and over a real one where `CICERONE_TEST_QDRANT_URL` names it (its key in
-//! `CICERONE_TEST_QDRANT_API_KEY`). Collections there have names of their own and are removed afterwards.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+//! The cases, over a small world of ruins.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::*;
-use crate::kb::{PictureRef, Section};
+use super::Ground;
+use crate::kb::store::{
+    Engine, Part, Payload, Point, Quantization, Query, Record, Store, StoreConfig, StoreError, content, part_id,
+    part_key, point_id,
+};
+use crate::kb::{Article, PictureRef, Section};
 
 const DIM: usize = 16;
 
-/// Where one case makes its store, and opens it again.
-trait Ground {
-    fn create(&self, config: &StoreConfig) -> Box<dyn Store>;
-    fn open(&self, config: &StoreConfig) -> Box<dyn Store>;
-    /// Whether it can index words.
-    fn words(&self) -> bool;
-}
-
-struct Directory {
-    dir: TempDir,
-    engine: Engine,
-}
-
-impl Ground for Directory {
-    fn create(&self, config: &StoreConfig) -> Box<dyn Store> {
-        self.engine.create(&self.dir.path().join("store"), config).unwrap()
-    }
-
-    fn open(&self, config: &StoreConfig) -> Box<dyn Store> {
-        self.engine.open(&self.dir.path().join("store"), config).unwrap()
-    }
-
-    fn words(&self) -> bool {
-        self.engine != Engine::Flat
-    }
-}
-
-fn directory(engine: Engine) -> Option<Directory> {
-    Some(Directory { dir: tempfile::tempdir().unwrap(), engine })
-}
-
-#[cfg(feature = "server")]
-mod remote {
-    use super::super::server::double::Double;
-    use super::super::server::{ApiKey, Connection, Server, ServerOptions, ServerStore};
-    use super::*;
-
-    pub(super) struct Remote {
-        server: Server,
-        collection: String,
-        _double: Option<Double>,
-    }
-
-    impl Ground for Remote {
-        fn create(&self, config: &StoreConfig) -> Box<dyn Store> {
-            let options = ServerOptions::default();
-            Box::new(ServerStore::create(&self.server, &self.collection, config, &options).unwrap())
-        }
-
-        fn open(&self, config: &StoreConfig) -> Box<dyn Store> {
-            Box::new(ServerStore::open(&self.server, &self.collection, config).unwrap())
-        }
-
-        fn words(&self) -> bool {
-            cfg!(feature = "edge")
-        }
-    }
-
-    impl Drop for Remote {
-        // Also when a case fails.
-        fn drop(&mut self) {
-            let removed = self.server.delete_collection(&self.collection);
-            if !std::thread::panicking() {
-                removed.unwrap();
-            }
-        }
-    }
-
-    fn collection() -> String {
-        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        format!("cicerone-test-{}-{now}-{number}", std::process::id())
-    }
-
-    pub(super) fn double() -> Option<Remote> {
-        let double = Double::start();
-        Some(Remote { server: double.server(), collection: collection(), _double: Some(double) })
-    }
-
-    pub(super) fn real() -> Option<Remote> {
-        let url = std::env::var("CICERONE_TEST_QDRANT_URL").ok()?;
-        let key = std::env::var("CICERONE_TEST_QDRANT_API_KEY").ok();
-        let connection = Connection::new(&url).with_key(key.as_deref().map(ApiKey::new));
-        Some(Remote { server: Server::connect(connection).unwrap(), collection: collection(), _double: None })
-    }
-}
-
-macro_rules! everywhere {
-    ($($case:ident)*) => {
-        mod over_a_file {
-            $(#[test] fn $case() { super::run(super::directory(super::Engine::Flat), super::$case); })*
-        }
-        #[cfg(feature = "edge")]
-        mod over_edge {
-            $(#[test] fn $case() { super::run(super::directory(super::Engine::Edge), super::$case); })*
-        }
-        #[cfg(feature = "server")]
-        mod over_the_double {
-            $(#[test] fn $case() { super::run(super::remote::double(), super::$case); })*
-        }
-        #[cfg(feature = "server")]
-        mod over_a_server {
-            $(#[test] fn $case() { super::run(super::remote::real(), super::$case); })*
-        }
-    };
-}
-
-everywhere! {
-    points_come_back_as_they_were_given
-    a_scan_pages_in_the_order_of_ids
-    the_nearest_come_first_with_their_scores
-    exact_search_agrees_with_comparing_all
-    shortened_vectors_change_no_exact_answer
-    a_point_is_replaced_by_its_id
-    removed_points_are_gone
-    unknown_ids_are_passed_over
-    parts_are_found_and_their_articles_read
-    several_vectors_are_compared_by_maxsim
-    a_batch_with_a_bad_vector_is_refused_whole
-    a_sealed_store_holds_everything
-    long_texts_in_any_script_come_back
-    words_are_fused_with_vectors
-    readers_are_served_while_points_are_stored
-    an_empty_store_answers
-    equal_points_have_equal_contents
-}
-
-fn run<G: Ground>(ground: Option<G>, case: impl Fn(&dyn Ground)) {
-    if let Some(ground) = ground {
-        case(&ground);
-    }
-}
-
-fn config() -> StoreConfig {
+pub(super) fn config() -> StoreConfig {
     StoreConfig { hnsw_m: 8, hnsw_ef_construct: 32, ..StoreConfig::new(DIM, 1) }
 }
 
 /// A unit vector out of a hash.
-fn vector(seed: &str) -> Vec<f32> {
+pub(super) fn vector(seed: &str) -> Vec<f32> {
     let mut bytes = [0; DIM];
     blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
     let values: Vec<f32> = bytes.iter().map(|b| f32::from(*b) - 127.5).collect();
@@ -180,11 +46,11 @@ fn point(n: usize) -> Point {
     Point { id: point_id(&url(n)), vectors: vector(&url(n)), words: None, payload: Payload::Article(record(n)) }
 }
 
-fn points(range: std::ops::Range<usize>) -> Vec<Point> {
+pub(super) fn points(range: std::ops::Range<usize>) -> Vec<Point> {
     range.map(point).collect()
 }
 
-fn by_vector(vectors: &[f32], limit: usize) -> Query<'_> {
+pub(super) fn by_vector(vectors: &[f32], limit: usize) -> Query<'_> {
     Query { vectors, words: None, limit, exact: false }
 }
 
@@ -223,7 +89,7 @@ fn scan_all(store: &dyn Store, limit: usize) -> Vec<Point> {
     }
 }
 
-fn points_come_back_as_they_were_given(ground: &dyn Ground) {
+pub(super) fn points_come_back_as_they_were_given(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..30)).unwrap();
     store.flush().unwrap();
@@ -237,7 +103,7 @@ fn points_come_back_as_they_were_given(ground: &dyn Ground) {
     assert_eq!(scanned, by_id.into_values().collect::<Vec<_>>());
 }
 
-fn a_scan_pages_in_the_order_of_ids(ground: &dyn Ground) {
+pub(super) fn a_scan_pages_in_the_order_of_ids(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..50)).unwrap();
     let mut ids: Vec<Uuid> = (0..50).map(|n| point_id(&url(n))).collect();
@@ -253,7 +119,7 @@ fn a_scan_pages_in_the_order_of_ids(ground: &dyn Ground) {
     assert_eq!(store.scan(Some(Uuid::max()), 5).unwrap(), (Vec::new(), None));
 }
 
-fn the_nearest_come_first_with_their_scores(ground: &dyn Ground) {
+pub(super) fn the_nearest_come_first_with_their_scores(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..60)).unwrap();
     store.optimize().unwrap();
@@ -270,7 +136,7 @@ fn the_nearest_come_first_with_their_scores(ground: &dyn Ground) {
     assert_eq!(store.search(&by_vector(&query, 0)).unwrap(), Vec::new());
 }
 
-fn exact_search_agrees_with_comparing_all(ground: &dyn Ground) {
+pub(super) fn exact_search_agrees_with_comparing_all(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..200)).unwrap();
     store.optimize().unwrap();
@@ -281,7 +147,7 @@ fn exact_search_agrees_with_comparing_all(ground: &dyn Ground) {
     }
 }
 
-fn shortened_vectors_change_no_exact_answer(ground: &dyn Ground) {
+pub(super) fn shortened_vectors_change_no_exact_answer(ground: &dyn Ground) {
     let store = ground.create(&StoreConfig { quantization: Quantization::Int8, on_disk: true, ..config() });
     store.upsert(points(0..200)).unwrap();
     store.optimize().unwrap();
@@ -297,7 +163,7 @@ fn shortened_vectors_change_no_exact_answer(ground: &dyn Ground) {
     }
 }
 
-fn a_point_is_replaced_by_its_id(ground: &dyn Ground) {
+pub(super) fn a_point_is_replaced_by_its_id(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..20)).unwrap();
     let moved = Point { vectors: vector("moved"), payload: Payload::Article(record(1000)), ..point(5) };
@@ -311,7 +177,7 @@ fn a_point_is_replaced_by_its_id(ground: &dyn Ground) {
     assert!(found[0].1 < 0.999, "its vector before is still there");
 }
 
-fn removed_points_are_gone(ground: &dyn Ground) {
+pub(super) fn removed_points_are_gone(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..20)).unwrap();
     let ids = [3, 4, 99].map(|n| point_id(&url(n)));
@@ -328,7 +194,7 @@ fn removed_points_are_gone(ground: &dyn Ground) {
     assert_eq!(store.count().unwrap(), 19);
 }
 
-fn unknown_ids_are_passed_over(ground: &dyn Ground) {
+pub(super) fn unknown_ids_are_passed_over(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..3)).unwrap();
     let (known, unknown) = (point_id(&url(1)), point_id(&url(7)));
@@ -338,7 +204,7 @@ fn unknown_ids_are_passed_over(ground: &dyn Ground) {
     assert_eq!(store.get(&[]).unwrap(), Vec::new());
 }
 
-fn parts_are_found_and_their_articles_read(ground: &dyn Ground) {
+pub(super) fn parts_are_found_and_their_articles_read(ground: &dyn Ground) {
     let store = ground.create(&config());
     let article = point_id(&url(1));
     let whole = Point {
@@ -368,7 +234,7 @@ fn parts_are_found_and_their_articles_read(ground: &dyn Ground) {
     assert_eq!(scanned.iter().find(|point| point.id == article), Some(&whole));
 }
 
-fn several_vectors_are_compared_by_maxsim(ground: &dyn Ground) {
+pub(super) fn several_vectors_are_compared_by_maxsim(ground: &dyn Ground) {
     let config = StoreConfig { vectors: 3, ..config() };
     let store = ground.create(&config);
     let several = |seed: &str| (0..3).flat_map(|i| vector(&format!("{seed} {i}"))).collect::<Vec<f32>>();
@@ -388,7 +254,7 @@ fn several_vectors_are_compared_by_maxsim(ground: &dyn Ground) {
     assert_eq!(scanned.iter().find(|p| p.payload.url() == url(9)).unwrap().vectors, several(&url(9)));
 }
 
-fn a_batch_with_a_bad_vector_is_refused_whole(ground: &dyn Ground) {
+pub(super) fn a_batch_with_a_bad_vector_is_refused_whole(ground: &dyn Ground) {
     let store = ground.create(&config());
     let bad: [Vec<f32>; 5] = [
         vec![f32::NAN; DIM],
@@ -408,7 +274,7 @@ fn a_batch_with_a_bad_vector_is_refused_whole(ground: &dyn Ground) {
     assert_eq!(store.count().unwrap(), 10);
 }
 
-fn a_sealed_store_holds_everything(ground: &dyn Ground) {
+pub(super) fn a_sealed_store_holds_everything(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..25)).unwrap();
     store.flush().unwrap();
@@ -428,7 +294,7 @@ fn a_sealed_store_holds_everything(ground: &dyn Ground) {
     }
 }
 
-fn long_texts_in_any_script_come_back(ground: &dyn Ground) {
+pub(super) fn long_texts_in_any_script_come_back(ground: &dyn Ground) {
     let store = ground.create(&config());
     let text = "Ruïne 廃墟 руины أطلال 🏛️ \u{202e}\t\"\\\u{0}\n".repeat(1 << 15);
     assert!(text.len() > 1_000_000);
@@ -446,7 +312,7 @@ fn long_texts_in_any_script_come_back(ground: &dyn Ground) {
     assert_eq!(store.get(&[point(39).id]).unwrap(), [Some(payload)]);
 }
 
-fn words_are_fused_with_vectors(ground: &dyn Ground) {
+pub(super) fn words_are_fused_with_vectors(ground: &dyn Ground) {
     if !ground.words() {
         return;
     }
@@ -472,7 +338,7 @@ fn words_are_fused_with_vectors(ground: &dyn Ground) {
     assert!(scan_all(&*store, 11).iter().all(|point| point.words.is_none() && point.vectors.len() == DIM));
 }
 
-fn readers_are_served_while_points_are_stored(ground: &dyn Ground) {
+pub(super) fn readers_are_served_while_points_are_stored(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..50)).unwrap();
     let (store, done) = (&*store, AtomicBool::new(false));
@@ -501,7 +367,7 @@ fn readers_are_served_while_points_are_stored(ground: &dyn Ground) {
     assert_found(&store.search(&by_vector(&query, 10)).unwrap(), &expected(&query, 0..250, 10));
 }
 
-fn an_empty_store_answers(ground: &dyn Ground) {
+pub(super) fn an_empty_store_answers(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(Vec::new()).unwrap();
     assert_eq!(store.count().unwrap(), 0);
@@ -512,7 +378,7 @@ fn an_empty_store_answers(ground: &dyn Ground) {
     assert_eq!(ground.open(&config()).count().unwrap(), 0);
 }
 
-fn equal_points_have_equal_contents(ground: &dyn Ground) {
+pub(super) fn equal_points_have_equal_contents(ground: &dyn Ground) {
     let store = ground.create(&config());
     for n in (0..30).rev() {
         store.upsert(points(n..n + 1)).unwrap();

@@ -1,0 +1,89 @@
+//! What every store does, whatever holds its points: each case runs over every engine of this build, over the double
+//! of a server, and over a real one where `CICERONE_TEST_QDRANT_URL` names it (its key in
+//! `CICERONE_TEST_QDRANT_API_KEY`). Collections there have names of their own and are removed afterwards.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cases;
+#[cfg(feature = "server")]
+mod remote;
+
+use tempfile::TempDir;
+
+use super::{Engine, Store, StoreConfig};
+
+/// Where one case makes its store, and opens it again.
+trait Ground {
+    fn create(&self, config: &StoreConfig) -> Box<dyn Store>;
+    fn open(&self, config: &StoreConfig) -> Box<dyn Store>;
+    /// Whether it can index words.
+    fn words(&self) -> bool;
+}
+
+struct Directory {
+    dir: TempDir,
+    engine: Engine,
+}
+
+impl Ground for Directory {
+    fn create(&self, config: &StoreConfig) -> Box<dyn Store> {
+        self.engine.create(&self.dir.path().join("store"), config).unwrap()
+    }
+
+    fn open(&self, config: &StoreConfig) -> Box<dyn Store> {
+        self.engine.open(&self.dir.path().join("store"), config).unwrap()
+    }
+
+    fn words(&self) -> bool {
+        self.engine != Engine::Flat
+    }
+}
+
+fn directory(engine: Engine) -> Option<Directory> {
+    Some(Directory { dir: tempfile::tempdir().unwrap(), engine })
+}
+
+macro_rules! everywhere {
+    ($($case:ident)*) => {
+        mod over_a_file {
+            $(#[test] fn $case() { super::run(super::directory(super::Engine::Flat), super::cases::$case); })*
+        }
+        #[cfg(feature = "edge")]
+        mod over_edge {
+            $(#[test] fn $case() { super::run(super::directory(super::Engine::Edge), super::cases::$case); })*
+        }
+        #[cfg(feature = "server")]
+        mod over_the_double {
+            $(#[test] fn $case() { super::run(super::remote::double(), super::cases::$case); })*
+        }
+        #[cfg(feature = "server")]
+        mod over_a_server {
+            $(#[test] fn $case() { super::run(super::remote::real(), super::cases::$case); })*
+        }
+    };
+}
+
+everywhere! {
+    points_come_back_as_they_were_given
+    a_scan_pages_in_the_order_of_ids
+    the_nearest_come_first_with_their_scores
+    exact_search_agrees_with_comparing_all
+    shortened_vectors_change_no_exact_answer
+    a_point_is_replaced_by_its_id
+    removed_points_are_gone
+    unknown_ids_are_passed_over
+    parts_are_found_and_their_articles_read
+    several_vectors_are_compared_by_maxsim
+    a_batch_with_a_bad_vector_is_refused_whole
+    a_sealed_store_holds_everything
+    long_texts_in_any_script_come_back
+    words_are_fused_with_vectors
+    readers_are_served_while_points_are_stored
+    an_empty_store_answers
+    equal_points_have_equal_contents
+}
+
+fn run<G: Ground>(ground: Option<G>, case: impl Fn(&dyn Ground)) {
+    if let Some(ground) = ground {
+        case(&ground);
+    }
+}
