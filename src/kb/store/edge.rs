@@ -242,7 +242,7 @@ impl Store for EdgeStore {
             request = request.offset(PointId::Uuid(from));
         }
         let (found, next) = guarded("scan", || self.shard.scroll(request.build()))?;
-        let points = found.into_iter().map(|point| {
+        let points = found.into_iter().map(|point| -> Result<Point, StoreError> {
             let vector = match point.vector {
                 Some(VectorStructInternal::Named(mut named)) => named.remove(VECTOR),
                 _ => None,
