@@ -74,7 +74,7 @@ mod tests {
     use candle_core::{Device, Tensor};
 
     use super::*;
-    use crate::retriever::model::normalise;
+    use crate::retriever::model::{maxsim, normalise};
 
     fn random(n: usize, dim: usize) -> (Embedding, Tensor) {
         let tensor = normalise(&Tensor::randn(0f32, 1., (n, dim), &Device::Cpu).unwrap()).unwrap();
@@ -105,6 +105,10 @@ mod tests {
                     let best = query.matmul(&document.t().unwrap()).unwrap().max(1).unwrap();
                     let expected = best.sum_all().unwrap().to_scalar::<f32>().unwrap();
                     assert!((expected - found).abs() < 1e-4, "{n} {m} {dim}: {expected} {found}");
+                    // Training's own, with gradients.
+                    let (query, document) = (query.unsqueeze(0).unwrap(), document.unsqueeze(0).unwrap());
+                    let trained = maxsim(&query, &document).unwrap().to_vec2::<f32>().unwrap();
+                    assert!((expected - trained[0][0]).abs() < 1e-4, "{n} {m} {dim}: {expected} {trained:?}");
                 }
             }
         }

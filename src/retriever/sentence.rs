@@ -65,3 +65,24 @@ impl SentenceEncoder {
         Ok(normalise(&mean)?.to_vec2()?)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::retriever::tiny;
+
+    #[test]
+    fn padding_is_no_part_of_the_mean() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = tiny::write(dir.path());
+        let config = files.text_weights.with_file_name("config.json");
+        let encoder = SentenceEncoder::load(&config, &files.text_weights, &files.tokenizer).unwrap();
+        let texts = ["a".to_owned(), "a longer text of several tokens".to_owned()];
+        let together = encoder.encode(&texts).unwrap();
+        for (text, together) in texts.iter().zip(together) {
+            let alone = encoder.encode(std::slice::from_ref(text)).unwrap().remove(0);
+            assert!(alone.iter().zip(&together).all(|(a, b)| (a - b).abs() < 1e-5), "{text}: {alone:?} {together:?}");
+        }
+    }
+}

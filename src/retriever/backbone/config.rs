@@ -403,4 +403,28 @@ mod tests {
             assert!(message.contains(expected), "{message}\nexpected {expected}");
         }
     }
+
+    #[test]
+    fn epsilon_is_that_of_the_file_and_else_of_the_family() {
+        for (family, default) in [("clip_vision_model", 1e-5), ("siglip_vision_model", 1e-6), ("dinov2", 1e-6)] {
+            for (given, expected) in [(Some(0.25), 0.25), (None, default)] {
+                let mut json = json!({"model_type": family});
+                if let Some(given) = given {
+                    json["layer_norm_eps"] = given.into();
+                }
+                let eps = match VisionConfig::read(&json).unwrap() {
+                    VisionConfig::Clip(config) => config.layer_norm_eps,
+                    VisionConfig::Siglip(config) => config.layer_norm_eps,
+                    VisionConfig::Dinov2(config) => config.layer_norm_eps,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(eps, expected, "{family}");
+            }
+        }
+        let bert = json!({"model_type": "bert", "vocab_size": 8, "hidden_size": 4, "num_hidden_layers": 1,
+            "num_attention_heads": 1, "intermediate_size": 4, "max_position_embeddings": 8, "layer_norm_eps": 0.25});
+        let TextConfig::Bert(bert) = TextConfig::read(&bert).unwrap() else { panic!("another tower") };
+        assert_eq!(bert.layer_norm_eps, 0.25);
+        assert_eq!(clip_text(json!({"model_type": "clip_text_model", "layer_norm_eps": 0.25})).layer_norm_eps, 0.25);
+    }
 }

@@ -373,4 +373,15 @@ fn dinov2_takes_pictures_of_any_shape_and_its_own_size_without_bending() {
     let wide = Tensor::zeros((1, 3, 21, 56), DType::F32, &Device::Cpu).unwrap();
     assert_eq!(model.embed(&wide).unwrap().dims(), [1, 1 + 3 * 8, 64]);
     assert!(config.takes(21, 56) && !config.takes(6, 56));
+    // Positions that tell the rows of the stored grid apart do so in a picture that is wider than high.
+    let mut by_row = all.clone();
+    let table = &all["embeddings.position_embeddings"];
+    let rows = Tensor::arange(0f32, 6., &Device::Cpu).unwrap().reshape((1, 6, 1, 1)).unwrap();
+    let rows = rows.broadcast_as((1, 6, 6, 64)).unwrap().reshape((1, 36, 64)).unwrap();
+    let first = table.narrow(1, 0, 1).unwrap();
+    by_row.insert("embeddings.position_embeddings".into(), Tensor::cat(&[&first, &rows], 1).unwrap());
+    let embedded = Dinov2::load(own, &of(by_row)).unwrap().embed(&wide).unwrap().narrow(1, 1, 24).unwrap();
+    let values = embedded.narrow(2, 0, 1).unwrap().reshape((3, 8)).unwrap().to_vec2::<f32>().unwrap();
+    assert!(values.iter().all(|row| row.iter().all(|value| (value - row[0]).abs() < 1e-5)), "{values:?}");
+    assert!(values[1][0] > values[0][0] + 1.0 && values[2][0] > values[1][0] + 1.0, "{values:?}");
 }
