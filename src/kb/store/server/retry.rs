@@ -22,6 +22,9 @@ const MOST_TOLD: usize = 600;
 /// Begins the client's own message, under the code `Internal`.
 const NO_CONNECTION: &str = "Failed to connect to";
 
+/// What is said of the client's own timeout.
+const NO_ANSWER: &str = "no answer";
+
 /// What came of a call that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -86,7 +89,7 @@ fn read(status: &Status) -> Failure {
             Failure::lasting(Kind::OutOfSpace, reason)
         }
         Code::DeadlineExceeded => Failure::passing(Kind::Timeout, reason),
-        Code::Cancelled if says(&["timeout"]) => Failure::passing(Kind::Timeout, "no answer in time"),
+        Code::Cancelled if says(&["timeout"]) => Failure::passing(Kind::Timeout, NO_ANSWER),
         Code::ResourceExhausted => Failure::passing(Kind::Busy, reason),
         Code::Unavailable | Code::Cancelled => Failure::passing(Kind::Unreachable, reason),
         Code::Internal | Code::Unknown if says(&["transport", "h2 ", "http2", "connection", "broken pipe"]) => {
@@ -138,7 +141,7 @@ where
             Ok(Err(failure)) => failure,
             Err(_) => {
                 let before = last.map(|last| format!("; before that: {}", last.reason)).unwrap_or_default();
-                let reason = format!("no answer within {}{before}", seconds(total));
+                let reason = format!("{NO_ANSWER} within {}{before}", seconds(total));
                 return Err(Failure::lasting(Kind::Timeout, reason));
             }
         };
@@ -154,6 +157,10 @@ where
 
 /// The failure as it is told in the end.
 fn ended(failure: Failure, attempts: u32, elapsed: Duration) -> Failure {
+    if failure.reason == NO_ANSWER {
+        // The client's timeout and ours end together: whichever was first says the same.
+        return Failure { reason: format!("{NO_ANSWER} within {}", seconds(elapsed)), ..failure };
+    }
     let asked = failure.wait.map(|wait| format!(" (it asks to be left alone for {} s)", wait.as_secs()));
     let tried = (attempts > 1).then(|| format!(" ({attempts} attempts in {})", seconds(elapsed)));
     let reason = format!("{}{}{}", failure.reason, asked.unwrap_or_default(), tried.unwrap_or_default());
