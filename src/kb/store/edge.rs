@@ -255,7 +255,7 @@ impl Store for EdgeStore {
             let payload = decode(point.id, point.payload)?;
             Ok(Point { id: uuid_of(point.id)?, vectors, words: None, payload })
         });
-        Ok((points.collect::<Result<_, _>>()?, next.map(uuid_of).transpose()?))
+        Ok((points.collect::<Result<_, StoreError>>()?, next.map(uuid_of).transpose()?))
     }
 
     fn seal(self: Box<Self>) -> Result<(), StoreError> {

@@ -207,7 +207,7 @@ fn a_slow_server_is_given_up_after_twice_the_timeout() {
     let took = started.elapsed();
     assert_eq!(error.kind(), Kind::Timeout, "{error}");
     assert!(took >= timeout && took < Duration::from_secs(30), "{took:?}");
-    assert!(error.to_string().contains("no answer within 4.0 s"), "{error}");
+    assert!(error.to_string().contains("no answer within"), "{error}");
     // Slower than a query may be, but not than a write.
     double.with(|state| state.faults.clear());
     double.fail("upsert", [Fault::Delay(timeout * 2)]);

@@ -19,6 +19,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Most that is repeated of what a server says.
 const MOST_TOLD: usize = 600;
 
+/// Begins the client's own message, under the code `Internal`.
+const NO_CONNECTION: &str = "Failed to connect to";
+
+/// What is said of the client's own timeout.
+const NO_ANSWER: &str = "no answer";
+
 /// What came of a call that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -63,7 +69,7 @@ fn read(status: &Status) -> Failure {
     };
     let reason = plain(message);
     let reason = if reason.is_empty() { status.code().description().to_owned() } else { reason };
-    if message.starts_with("Failed to connect to") {
+    if message.starts_with(NO_CONNECTION) {
         // A certificate does not get better by waiting.
         if says(&["certificate", "native certs"]) {
             let advice = "its certificate is not trusted: SSL_CERT_FILE may name that of its authority";
@@ -83,7 +89,7 @@ fn read(status: &Status) -> Failure {
             Failure::lasting(Kind::OutOfSpace, reason)
         }
         Code::DeadlineExceeded => Failure::passing(Kind::Timeout, reason),
-        Code::Cancelled if says(&["timeout"]) => Failure::passing(Kind::Timeout, "no answer in time"),
+        Code::Cancelled if says(&["timeout"]) => Failure::passing(Kind::Timeout, NO_ANSWER),
         Code::ResourceExhausted => Failure::passing(Kind::Busy, reason),
         Code::Unavailable | Code::Cancelled => Failure::passing(Kind::Unreachable, reason),
         Code::Internal | Code::Unknown if says(&["transport", "h2 ", "http2", "connection", "broken pipe"]) => {
@@ -96,11 +102,12 @@ fn read(status: &Status) -> Failure {
     }
 }
 
-/// What people can read of a message: of the client's debug form the words of the system or of TLS, and not pages of it.
+/// What people can read of a message, and not pages of it. That nobody answers is said in a debug form, of which the
+/// words of the system or of TLS are taken.
 fn plain(message: &str) -> String {
     let between = |begin, end| message.rsplit_once(begin).and_then(|(_, rest)| rest.split_once(end));
     let inner = between("message: \"", "\"").or_else(|| between("error: ", " }")).map(|(inner, _)| inner);
-    let text = inner.unwrap_or(message).trim();
+    let text = inner.filter(|_| message.starts_with(NO_CONNECTION)).unwrap_or(message).trim();
     match text.char_indices().nth(MOST_TOLD) {
         Some((end, _)) => format!("{} …", &text[..end]),
         None => text.to_owned(),
@@ -134,7 +141,7 @@ where
             Ok(Err(failure)) => failure,
             Err(_) => {
                 let before = last.map(|last| format!("; before that: {}", last.reason)).unwrap_or_default();
-                let reason = format!("no answer within {}{before}", seconds(total));
+                let reason = format!("{NO_ANSWER} within {}{before}", seconds(total));
                 return Err(Failure::lasting(Kind::Timeout, reason));
             }
         };
@@ -150,6 +157,10 @@ where
 
 /// The failure as it is told in the end.
 fn ended(failure: Failure, attempts: u32, elapsed: Duration) -> Failure {
+    if failure.reason == NO_ANSWER {
+        // The client's timeout and ours end together: whichever was first says the same.
+        return Failure { reason: format!("{NO_ANSWER} within {}", seconds(elapsed)), ..failure };
+    }
     let asked = failure.wait.map(|wait| format!(" (it asks to be left alone for {} s)", wait.as_secs()));
     let tried = (attempts > 1).then(|| format!(" ({attempts} attempts in {})", seconds(elapsed)));
     let reason = format!("{}{}{}", failure.reason, asked.unwrap_or_default(), tried.unwrap_or_default());
@@ -197,6 +208,8 @@ mod tests {
         assert_eq!(kind(Code::Internal, "Service internal error: a bug"), (Kind::Failed, false));
         let replicas = "Service internal error: Consistency of this update is not guaranteed. Please retry.";
         assert_eq!(kind(Code::Internal, replicas), (Kind::Failed, true));
+        let quoted = "Wrong input: error: { message: \"a\" }";
+        assert_eq!(read(&Status::invalid_argument(quoted)).reason, quoted);
     }
 
     #[test]
