@@ -152,7 +152,7 @@ fn without_a_knowledge_base_the_command_that_builds_it_is_named() {
     let config = hollow(dir.path());
     let ask = cicerone(dir.path()).args(["-c", &config, "ask", "q", "--json"]).assert();
     let error = failure(ask, 2, "kb_not_found");
-    assert_eq!(error["error"]["hint"], "cicerone kb build --name main --source evqa:FILE");
+    assert_eq!(error["error"]["hint"], "cicerone kb build --name main --source KIND:PATH");
     failure(cicerone(dir.path()).args(["kb", "status", "--json"]).assert(), 2, "kb_not_found");
     failure(cicerone(dir.path()).args(["kb", "verify", "--json"]).assert(), 2, "kb_not_found");
     failure(cicerone(dir.path()).args(["kb", "search", "x", "--json"]).assert(), 2, "kb_not_found");

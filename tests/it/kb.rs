@@ -7,13 +7,15 @@ use super::support::{cicerone, failure, json, stderr, stdout};
 
 /// A folder as somebody keeps it: two texts with pictures, and a picture alone.
 fn archive(dir: &Path) {
-    fs_err::create_dir_all(dir.join("italy")).unwrap();
+    for folder in ["italy", "flags"] {
+        fs_err::create_dir_all(dir.join(folder)).unwrap();
+    }
     let picture = |code: &str, name: &str| {
         fs_err::copy(starter_file(&format!("images/twemoji/{code}.png")), dir.join(name)).unwrap();
     };
     picture("ke", "kenya.png");
     picture("it", "italy/photo.png");
-    picture("jp", "rising_sun.png");
+    picture("jp", "flags/rising_sun.png");
     fs_err::write(dir.join("kenya.md"), "# Kenya\nIts flag is black, red and green.\n\n## Meaning\nShield, spears.\n")
         .unwrap();
     fs_err::write(dir.join("italy/index.md"), "---\ntitle: Italy\n---\nA tricolour.\n").unwrap();
@@ -52,11 +54,11 @@ fn a_folder_becomes_a_knowledge_base_that_changes_moves_and_goes() {
     assert!(whole.contains("3 embeddings made again, and equal"), "{whole}");
 
     // What is the same is passed over, what is new or changed is not.
-    fs_err::copy(starter_file("images/twemoji/fr.png"), folder.join("france.png")).unwrap();
+    fs_err::copy(starter_file("images/twemoji/fr.png"), folder.join("flags/france.png")).unwrap();
     let added = stdout(&kb(&["build", "--source", &source, "--add"]).assert().success());
     assert!(added.contains("articles   4") && added.matches("source ").count() == 2, "{added}");
     failure(kb(&["build", "--remove", "file:nowhere.md", "--json"]).assert(), 2, "kb_no_such_article");
-    let removed = stdout(&kb(&["build", "--remove", "file:rising_sun.png"]).assert().success());
+    let removed = stdout(&kb(&["build", "--remove", "file:flags/rising_sun.png"]).assert().success());
     assert!(removed.contains("articles   3"), "{removed}");
 
     // Written out, it is built elsewhere without a retriever.
