@@ -46,7 +46,7 @@ pub struct Manifest {
     pub recipe: Recipe,
     /// What is in it.
     pub counts: Counts,
-    /// See [`super::store::content_hash`]: equal for equal contents.
+    /// See [`super::store::Content::hash`]: equal for equal contents.
     pub content_hash: String,
     /// Version of the program that built it.
     pub program_version: String,
