@@ -15,7 +15,7 @@
 //! | [`manage`] | finished builds are put in use, removed and written out |
 //! | [`verify`] | a whole look at a finished base: files, counts, parts, embeddings made again |
 //! | [`integrity`] | whether its files are those that were built |
-//! | [`place`], [`remote`], [`status`] | where a base is, in a directory or on a server, and what is known of it |
+//! | [`place`], [`remote`], [`mod@status`] | where a base is, in a directory or on a server, and what is known of it |
 //! | [`open`] | a finished base, opened under one retriever and searched |
 //!
 //! Everything here blocks: from asynchronous code call it through `spawn_blocking`.

@@ -315,7 +315,7 @@ fn a_build_killed_at_any_time_is_finished_by_the_next() {
         let report = built(&options(&dir.path().join("b"), *engine), &spec);
         assert_eq!(report.manifest.content_hash, whole.content_hash);
         assert_eq!(report.manifest.counts, whole.counts);
-        verify(&dir.path().join("b"), "ruins", None, |_| {}).unwrap();
+        verify(dir.path().join("b"), "ruins", None, |_| {}).unwrap();
     }
 }
 
