@@ -171,6 +171,21 @@ fn what_is_added_takes_the_place_of_what_was_there_and_nothing_else_is_embedded_
 }
 
 #[test]
+fn what_cannot_be_embedded_takes_nobodys_place() {
+    for engine in ENGINES {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(dir.path(), *engine);
+        built(&options, &world(dir.path(), 4));
+        let more = ruins(dir.path(), "more.jsonl", &[1, 5]);
+        let path = dir.path().join("more.jsonl");
+        fs_err::write(&path, fs_err::read_to_string(&path).unwrap().replace("Ruin 1", "NaN")).unwrap();
+        let counts = added(&options, &more).unwrap().manifest.counts;
+        assert_eq!((counts.articles, counts.quarantined), (5, 1));
+        assert_eq!(articles(dir.path())[&url(1)], "Ruin 1");
+    }
+}
+
+#[test]
 fn embeddings_written_out_build_the_same_base_elsewhere() {
     for (engine, vectors) in ENGINES.iter().flat_map(|engine| [(*engine, 1), (*engine, 2)]) {
         for unit in [EmbedUnit::Article, EmbedUnit::Section, EmbedUnit::Picture] {

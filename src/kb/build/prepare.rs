@@ -40,6 +40,8 @@ struct Entry {
     article: Article,
     /// What is to be embedded, and then the vectors; a part without either is left out.
     units: Vec<(Unit, Option<Vec<f32>>)>,
+    /// Parts of the article whose place it takes, if it takes one's.
+    replaces: Option<usize>,
 }
 
 /// A unit of an entry of the batch, as it is embedded.
@@ -109,12 +111,12 @@ impl<'a> Preparer<'a> {
                 Err(bad) => self.refuse(bad.position, None, &bad.reason)?,
             }
         }
-        let (delete, mut entries) = self.entries(articles)?;
+        let mut entries = self.entries(articles)?;
         self.timings.prepare += begin.elapsed();
         let begin = Instant::now();
         self.embed(&mut entries)?;
         self.timings.embed += begin.elapsed();
-        Ok((delete, self.encode(entries)?))
+        self.encode(entries)
     }
 
     /// What holds when everything prepared so far is stored.
@@ -124,12 +126,11 @@ impl<'a> Preparer<'a> {
     }
 
     /// Refuses articles whose URL came before, and looks for pictures.
-    fn entries(&mut self, articles: Vec<(Position, Article)>) -> Result<(Vec<Uuid>, Vec<Entry>), KbError> {
+    fn entries(&mut self, articles: Vec<(Position, Article)>) -> Result<Vec<Entry>, KbError> {
         let ids: Vec<Uuid> = articles.iter().map(|(_, article)| point_id(&article.url)).collect();
         let stored = self.store.get(&ids)?;
         let mut seen: HashMap<Uuid, u64> = HashMap::new();
         let mut entries: Vec<Entry> = Vec::with_capacity(articles.len());
-        let mut delete = Vec::new();
         for (((position, mut article), id), stored) in articles.into_iter().zip(ids).zip(stored) {
             let record = position.record;
             let earlier = self.recent.iter().chain([&seen]).find_map(|batch| batch.get(&id).copied());
@@ -154,14 +155,10 @@ impl<'a> Preparer<'a> {
                     continue;
                 }
             };
-            if let Some(old) = old {
-                let parts = old.parts;
-                if old.into_article() == article && !self.has_newer_picture(&article) {
-                    seen.insert(id, record);
-                    continue;
-                }
-                delete.extend((0..parts).map(|n| part_id(id, n)));
-                delete.push(id);
+            let replaces = old.as_ref().map(|old| old.parts);
+            if old.is_some_and(|old| old.into_article() == article) && !self.has_newer_picture(&article) {
+                seen.insert(id, record);
+                continue;
             }
             self.count_pictures(record, &article, &missing)?;
             let mut units = self.recipe.units(&article);
@@ -172,13 +169,13 @@ impl<'a> Preparer<'a> {
             }
             seen.insert(id, record);
             let units = units.into_iter().map(|unit| (unit, None)).collect();
-            entries.push(Entry { record, id, article, units });
+            entries.push(Entry { record, id, article, units, replaces });
         }
         self.recent.push_back(seen);
         if self.recent.len() > ON_THE_WAY {
             self.recent.pop_front();
         }
-        Ok((delete, entries))
+        Ok(entries)
     }
 
     /// Leaves an article the pictures that are there, by their paths, and gives the names of the others.
@@ -291,11 +288,12 @@ impl<'a> Preparer<'a> {
         }
     }
 
-    fn encode(&mut self, entries: Vec<Entry>) -> Result<Vec<Point>, KbError> {
-        let mut points = Vec::with_capacity(entries.len());
+    /// What is stored, and what makes way for it: an article that is refused takes nobody's place.
+    fn encode(&mut self, entries: Vec<Entry>) -> Result<(Vec<Uuid>, Vec<Point>), KbError> {
+        let (mut delete, mut points) = (Vec::new(), Vec::with_capacity(entries.len()));
         let words = self.checkpoint.key.store.words;
         let counts = &mut self.checkpoint.counts;
-        for Entry { record, id, article, units } in entries {
+        for Entry { record, id, article, units, replaces } in entries {
             let before = points.len();
             let mut own = Vec::new();
             let parts = match self.recipe.unit {
@@ -321,6 +319,10 @@ impl<'a> Preparer<'a> {
                     parts
                 }
             };
+            if let Some(parts) = replaces {
+                delete.extend((0..parts).map(|n| part_id(id, n)));
+                delete.push(id);
+            }
             let words = (words && parts == 0).then(|| words_of(&article));
             counts.articles += 1;
             counts.sections += article.sections.len() as u64;
@@ -328,7 +330,7 @@ impl<'a> Preparer<'a> {
             points.push(Point { id, vectors: own, words, payload: Payload::Article(record) });
             counts.points += (points.len() - before) as u64;
         }
-        Ok(points)
+        Ok((delete, points))
     }
 
     fn refuse(&mut self, position: Position, url: Option<&str>, reason: &str) -> Result<(), KbError> {
