@@ -33,6 +33,7 @@ fn hugging_faces_files_stand_in_it_as_they_are() {
     };
     assert_eq!((text.hidden_size, text.max_position_embeddings, vision.num_hidden_layers), (768, 77, 12));
     assert!(!config.text_wanted().pooled);
+    assert_eq!(config.max_text_tokens, 77);
     let written = serde_json::to_value(&config).unwrap();
     assert_eq!(load(&written).unwrap(), config);
 }

@@ -90,6 +90,10 @@ mod tests {
         assert!((query.score(&document) - 1.8).abs() < 1e-6);
         // Not symmetric: each of the document's three finds its best in the query.
         assert!((document.score(&query) - (1.0 + 0.8 + 0.0)).abs() < 1e-6);
+        // Nor in the sum: 1.8 one way and 2.6 the other.
+        let document = Embedding::new(vec![1.0, 0.0, 0.6, 0.8, 0.8, -0.6], 2).unwrap();
+        assert!((query.score(&document) - 1.8).abs() < 1e-6);
+        assert!((document.score(&query) - 2.6).abs() < 1e-6);
     }
 
     #[test]

@@ -121,7 +121,8 @@ fn dinov2_gives_every_hidden_state_and_the_pooled_vector() {
         let VisionConfig::Dinov2(config) = VisionConfig::read(&config).unwrap() else { panic!("another tower") };
         let weights = weights(&dir, "model.safetensors");
         let model = Dinov2::load(&config, &weights).unwrap();
-        weights.finish(&["mask_token"]).unwrap();
+        let known_unused = VisionConfig::Dinov2(config.clone()).known_unused();
+        weights.finish(known_unused).unwrap();
         let io = io(&dir);
         let layers: Vec<usize> = (0..config.num_hidden_layers).collect();
         let out = model.forward(&io["pixel_values"], &Wanted { layers: &layers, pooled: true }).unwrap();
@@ -181,6 +182,18 @@ impl Tower {
 type Case = (&'static str, HashMap<String, Tensor>, &'static str, Box<dyn Fn(HashMap<String, Tensor>) -> Tower>);
 
 fn towers() -> Vec<Case> {
+    towers_with(None)
+}
+
+/// With another epsilon in their configuration.
+fn towers_with(eps: Option<f64>) -> Vec<Case> {
+    let described = |json: Value, kind: &str| {
+        let mut json = described(json, kind);
+        if let Some(eps) = eps {
+            json["layer_norm_eps"] = eps.into();
+        }
+        json
+    };
     let mut cases: Vec<Case> = Vec::new();
     let text = |kind: &str, dir: &Path, json: Value| -> Box<dyn Fn(HashMap<String, Tensor>) -> Tower> {
         let config = TextConfig::read(&described(json, kind)).unwrap();
@@ -384,4 +397,47 @@ fn dinov2_takes_pictures_of_any_shape_and_its_own_size_without_bending() {
     let values = embedded.narrow(2, 0, 1).unwrap().reshape((3, 8)).unwrap().to_vec2::<f32>().unwrap();
     assert!(values.iter().all(|row| row.iter().all(|value| (value - row[0]).abs() < 1e-5)), "{values:?}");
     assert!(values[1][0] > values[0][0] + 1.0 && values[2][0] > values[1][0] + 1.0, "{values:?}");
+}
+
+/// A norm does not see that all it is given, and the root of its epsilon, are a thousand times smaller. So a tower with
+/// such states gives the same but for that factor, unless one of its norms has another epsilon than the configured one.
+#[test]
+fn every_norm_adds_the_configured_epsilon() {
+    const DOWN: f64 = 1.0 / 1024.0; // a power of two: nothing is rounded otherwise than before
+    const EPS: f64 = 1e-5;
+    let small = ["embeddings", "pre_layrnorm", "LayerNorm", "out_proj", "output.dense", "fc2"];
+    // BERT's projections read the states, and no norm between.
+    let large = [
+        "self.query.weight",
+        "self.key.weight",
+        "self.value.weight",
+        "intermediate.dense.weight",
+        "pooler.dense.weight",
+    ];
+    let shrunk = |(name, tensor): (String, Tensor)| {
+        let is = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+        let factor = if is(&small) {
+            DOWN
+        } else if is(&large) {
+            1.0 / DOWN
+        } else {
+            1.0
+        };
+        (name, (tensor * factor).unwrap())
+    };
+    for (whole, small) in towers_with(Some(EPS)).into_iter().zip(towers_with(Some(EPS * DOWN * DOWN))) {
+        let ((name, tensors, _, whole), (.., small)) = (whole, small);
+        if name == "efficientnet" {
+            continue;
+        }
+        let wanted = Wanted { layers: &[0, 1, 2, 3], pooled: true };
+        let whole = whole(tensors.clone()).forward(&wanted).unwrap();
+        let small = small(tensors.into_iter().map(shrunk).collect()).forward(&wanted).unwrap();
+        for (whole, small) in whole.layers.iter().zip(&small.layers) {
+            agree(name, &(small / DOWN).unwrap(), whole);
+        }
+        // SigLIP's head has no norm behind its last sum.
+        let factor = if name == "siglip" { DOWN } else { 1.0 };
+        agree(name, &(small.pooled().unwrap() / factor).unwrap(), whole.pooled().unwrap());
+    }
 }

@@ -197,6 +197,7 @@ fn files_of_every_family_are_read_with_their_defaults() {
     assert_eq!(siglip.output_size(), Some(square(384)));
     let number = processor(json!({"image_processor_type": "SiglipImageProcessor", "size": 256}));
     assert_eq!(number.size, Some(Size::Fixed(square(256))));
+    assert_eq!((number.image_mean, number.image_std), ([0.5; 3], [0.5; 3]));
     // facebook/dinov2-base.
     let dinov2 = processor(json!({
         "crop_size": {"height": 224, "width": 224}, "do_center_crop": true, "do_convert_rgb": true,

@@ -176,3 +176,25 @@ impl Parameters {
         Ok(norm)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_gradient_is_cut_to_the_given_norm_and_the_temperature_starts_where_clips_does() {
+        let shapes = [("a.weight", vec![2, 3]), ("log_temperature", vec![])];
+        let shapes = shapes.into_iter().map(|(name, shape)| (name.to_owned(), Shape::from(shape))).collect();
+        let mut parameters = Parameters::initialise(&shapes, 1, &Device::Cpu).unwrap();
+        let start = parameters.tensors()["log_temperature"].to_scalar::<f32>().unwrap().exp();
+        assert!((start - 1.0 / 0.07).abs() < 1e-3, "{start}");
+        let loss = (&parameters.tensors()["a.weight"] * 30.0).unwrap().sum_all().unwrap();
+        let gradients = parameters.gradients(&loss.backward().unwrap());
+        let norm = parameters.step(&gradients, 1, 1e-3, 0.0, 0.5).unwrap();
+        assert!((norm - 30.0 * 6f32.sqrt()).abs() < 1e-3, "{norm}");
+        let first = parameters.saved()["first.a.weight"].sqr().unwrap().sum_all().unwrap();
+        let cut = first.to_scalar::<f32>().unwrap().sqrt() / (1.0 - BETA1) as f32;
+        assert!((cut - 0.5).abs() < 1e-5, "{cut}");
+    }
+}

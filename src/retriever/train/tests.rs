@@ -400,3 +400,51 @@ fn a_checkpoint_of_other_options_is_refused() {
     let refused = train(&other, &files, &AtomicBool::new(false), &mut |_| ());
     assert!(matches!(refused, Err(TrainError::OtherRun { .. })), "{refused:?}");
 }
+
+#[test]
+fn the_factor_on_the_scores_is_at_most_100_and_every_right_document_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = tiny::write(dir.path());
+    let options = jsonl(dir.path());
+    let data = super::data::TrainData::open(&options, &files.instruction).unwrap();
+    let never = AtomicBool::new(false);
+    let mut learner = super::learner::Learner::trained(&options, &files, &data, &never).unwrap();
+    let mut scale = |log: f32| {
+        learner.log_scale = candle_core::Tensor::new(log, &Device::Cpu).unwrap();
+        learner.scale().unwrap().to_scalar::<f32>().unwrap()
+    };
+    assert!((scale(9.0) - 100.0).abs() < 1e-3);
+    assert!((scale(14f32.ln()) - 14.0).abs() < 1e-3);
+    // Two documents that are right for one query, in either order.
+    let query = data.evaluation[0].clone();
+    let mut documents = vec![data.documents[0], data.documents[1]];
+    for document in &mut documents {
+        document.class = query.right[0];
+    }
+    let mut loss = |documents: Vec<super::data::Document>| {
+        let draw = super::data::Draw { queries: vec![query.clone()], documents };
+        let queries = learner.embed(&[query.shown]).unwrap();
+        learner.contrast(&draw, &queries).unwrap().loss.to_scalar::<f32>().unwrap()
+    };
+    let reversed = documents.iter().rev().cloned().collect();
+    let (one, other) = (loss(documents), loss(reversed));
+    assert!((one - other).abs() < 1e-5, "{one}, {other}");
+}
+
+#[test]
+fn the_rate_rises_in_a_line_and_falls_along_a_cosine() {
+    let dir = tempfile::tempdir().unwrap();
+    data(dir.path());
+    let files = tiny::write(dir.path());
+    let options = options(dir.path(), &dir.path().join("run"));
+    let mut rates = Vec::new();
+    train(&options, &files, &AtomicBool::new(false), &mut |event| {
+        if let TrainEvent::Step { metrics, .. } = event {
+            rates.push(metrics.learning_rate / options.learning_rate);
+        }
+    })
+    .unwrap();
+    for (step, expected) in [(0, 0.5), (1, 1.0), (2, 1.0), (7, 0.5), (11, 0.024_471_7)] {
+        assert!((rates[step] - expected).abs() < 1e-6, "{rates:?}");
+    }
+}
