@@ -1,15 +1,14 @@
 //! What of an article is embedded: the part of a build's options that decides its vectors.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Article;
-
-/// Sections that say nothing of the entity, as Encyclopedic-VQA's systems leave them out (EchoSight, mKG-RAG).
-pub const USUALLY_DROPPED: [&str; 7] =
-    ["External links", "References", "Notes", "See also", "Footnotes", "Further reading", "Bibliography"];
+use super::store::part_key;
+use super::{Article, Document};
+use crate::io::safe_join;
 
 /// Decides the documents of a build. Two builds of one source under one fingerprint and one recipe are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,14 +92,14 @@ impl Recipe {
         }
     }
 
-    /// What of `article` is embedded; for [`EmbedUnit::Article`] exactly one. `pictures` of it can be embedded: those
-    /// that are there.
+    /// What of `article` is embedded, its pictures being those that are there; for [`EmbedUnit::Article`] at most one.
+    /// What would have neither side is left out.
     #[must_use]
     pub fn units(&self, article: &Article) -> Vec<Unit> {
         let usable = if self.embed_image { article.pictures.len() } else { 0 };
         let lead = (usable > 0).then_some(0);
         let unit = |section, picture| Unit { text: self.text(article, section, picture), picture, section };
-        match self.unit {
+        let mut units: Vec<Unit> = match self.unit {
             EmbedUnit::Article => vec![unit(0, lead)],
             EmbedUnit::Picture => (0..usable).map(|n| unit(article.pictures[n].section, Some(n))).collect(),
             EmbedUnit::Section => {
@@ -108,7 +107,21 @@ impl Recipe {
                 let filled = |n: &usize| !article.sections[*n].text.trim().is_empty();
                 (0..article.sections.len()).filter(filled).map(|n| unit(n, own(n))).collect()
             }
-        }
+        };
+        units.retain(|unit| unit.text.is_some() || unit.picture.is_some());
+        units
+    }
+
+    /// The `n`-th unit of `article` as it is embedded, its picture below `pictures`.
+    #[must_use]
+    pub fn document(&self, article: &Article, n: usize, unit: &Unit, pictures: &Path) -> Document {
+        let key = match self.unit {
+            EmbedUnit::Article => article.url.clone(),
+            _ => part_key(&article.url, n),
+        };
+        let picture = unit.picture.and_then(|n| article.pictures.get(n));
+        let image = picture.and_then(|picture| safe_join(pictures, &picture.name).ok());
+        Document { key, text: unit.text.clone(), image }
     }
 
     fn text(&self, article: &Article, section: usize, picture: Option<usize>) -> Option<String> {
@@ -282,6 +295,12 @@ mod tests {
         assert_eq!(pictures.units(&article())[1].section, 1);
         let blind = Recipe { embed_image: false, ..pictures };
         assert!(blind.units(&article()).is_empty());
+        // A section without a heading would have neither side.
+        let headings = Recipe { embed_image: false, ..recipe(EmbedUnit::Section, "{section}") };
+        let mut article = article();
+        article.sections[1].title.clear();
+        let sections: Vec<_> = headings.units(&article).iter().map(|unit| unit.section).collect();
+        assert_eq!(sections, [0, 2]);
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! A whole look at a finished knowledge base: what [`KnowledgeBase::open`] does not look for.
 
-use serde::Serialize;
 use std::collections::HashSet;
+
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::build::INDEX;
 use super::integrity::files_below;
 use super::place::{Home, Place};
-use super::store::{Payload, Record, content, point_id};
+use super::store::{Payload, Record, content, part_id, point_id};
 use super::{Document, EmbedUnit, Embedder, KbError, KnowledgeBase, Manifest};
 
 /// Articles that are embedded again.
@@ -36,8 +37,8 @@ pub enum Step {
     Read(u64),
 }
 
-/// Compares every file's hash with the manifest, reads every point, sees that each part has its article, and has a
-/// sample embedded again by `embedder`.
+/// Compares every file's hash with the manifest, reads every point and compares all of them with what was stored, and
+/// has a sample embedded again by `embedder`.
 ///
 /// # Errors
 /// [`KbError::Damaged`] for whatever differs; otherwise as [`KnowledgeBase::open`].
@@ -91,22 +92,22 @@ fn embed_again(
     let mut equal = 0;
     for record in records {
         let article = record.into_article();
-        let url = article.url.clone();
         for (n, unit) in manifest.recipe.units(&article).into_iter().enumerate() {
-            let (id, key) = match manifest.recipe.unit {
-                EmbedUnit::Article => (point_id(&url), url.clone()),
-                _ => (super::store::part_id(point_id(&url), n), super::store::part_key(&url, n)),
+            let id = match manifest.recipe.unit {
+                EmbedUnit::Article => point_id(&article.url),
+                _ => part_id(point_id(&article.url), n),
             };
             let stored = store.scan(Some(id), 1)?.0.pop().filter(|point| point.id == id).map(|point| point.vectors);
             let Some(stored) = stored else { continue };
-            let picture = unit.picture.and_then(|n| article.pictures.get(n));
-            let image = picture.and_then(|picture| crate::io::safe_join(&manifest.pictures.root, &picture.name).ok());
+            let document = manifest.recipe.document(&article, n, &unit, &manifest.pictures.root);
+            let key = document.key.clone();
             // One that could not be read was left out then, too.
-            let texts = [image, None].map(|image| Document { key: key.clone(), text: unit.text.clone(), image });
+            let blind = Document { image: None, ..document.clone() };
+            let texts = [document, blind];
             let mut made = Vec::new();
             for document in texts.into_iter().filter(|d| d.text.is_some() || d.image.is_some()) {
                 let outcome = embedder.embed(vec![document]);
-                let outcome = outcome.map_err(|reason| KbError::Query(reason.clone()))?.pop();
+                let outcome = outcome.map_err(KbError::Query)?.pop();
                 if let Some(Ok(vectors)) = outcome {
                     made = vectors;
                     break;

@@ -78,10 +78,8 @@ pub(super) fn fill(
                 if cancel.load(Ordering::Relaxed) {
                     return Err(KbError::Interrupted { articles: preparer.checkpoint.counts.articles });
                 }
-                let (read, more, position) = (batch.bytes_read, batch.more, batch.position);
+                let (read, more) = (batch.bytes_read, batch.more);
                 let (delete, points) = preparer.points(batch)?;
-                preparer.checkpoint.position = position;
-                preparer.checkpoint.complete = !more;
                 taken += 1;
                 let save = !more || taken % options.checkpoint_every.max(1) == 0;
                 let stored = Stored { delete, points, checkpoint: preparer.checkpoint()?, save };

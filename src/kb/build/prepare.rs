@@ -14,7 +14,7 @@ use crate::io::pictures::PictureFiles;
 use crate::io::{IoError, JsonlWriter};
 use crate::kb::recipe::Unit;
 use crate::kb::source::{Identity, RecordUnit};
-use crate::kb::store::{Part, Payload, Point, Record, Store, bad_vectors, part_id, part_key, point_id};
+use crate::kb::store::{Part, Payload, Point, Record, Store, bad_vectors, part_id, point_id};
 use crate::kb::words::{words_of, words_of_part};
 use crate::kb::{Article, Document, EmbedUnit, Embedder, KbError, PictureRef, Position, Recipe};
 
@@ -58,7 +58,6 @@ pub(super) struct Preparer<'a> {
     store: &'a dyn Store,
     embedder: &'a dyn Embedder,
     pictures: PictureFiles,
-    recipe: Recipe,
     limit: u64,
     quarantine: JsonlWriter,
     quarantine_path: PathBuf,
@@ -90,7 +89,6 @@ impl<'a> Preparer<'a> {
             store,
             embedder,
             pictures,
-            recipe: checkpoint.key.recipe.clone(),
             limit: options.max_malformed.unwrap_or(MOST_MALFORMED),
             quarantine: JsonlWriter::open(quarantine_path)?,
             quarantine_path: quarantine_path.to_owned(),
@@ -99,6 +97,10 @@ impl<'a> Preparer<'a> {
             generation: checkpoint.sources.len(),
             recent: VecDeque::new(),
         })
+    }
+
+    fn recipe(&self) -> &Recipe {
+        &self.checkpoint.key.recipe
     }
 
     /// The points of a batch, and those that they take the place of.
@@ -116,6 +118,8 @@ impl<'a> Preparer<'a> {
         let begin = Instant::now();
         self.embed(&mut entries)?;
         self.timings.embed += begin.elapsed();
+        self.checkpoint.position = batch.position;
+        self.checkpoint.complete = !batch.more;
         self.encode(entries)
     }
 
@@ -147,7 +151,7 @@ impl<'a> Preparer<'a> {
                 self.refuse(position, Some(&article.url), &reason)?;
                 continue;
             }
-            self.recipe.drop_from(&mut article);
+            self.recipe().drop_from(&mut article);
             let missing = match self.find_pictures(&mut article) {
                 Ok(missing) => missing,
                 Err(e) => {
@@ -161,9 +165,8 @@ impl<'a> Preparer<'a> {
                 continue;
             }
             self.count_pictures(record, &article, &missing)?;
-            let mut units = self.recipe.units(&article);
-            units.retain(|unit| unit.text.is_some() || unit.picture.is_some());
-            if units.is_empty() && self.recipe.unit == EmbedUnit::Article {
+            let units = self.recipe().units(&article);
+            if units.is_empty() && self.recipe().unit == EmbedUnit::Article {
                 self.refuse(position, Some(&article.url), "it has no picture, and text is not embedded")?;
                 continue;
             }
@@ -214,13 +217,8 @@ impl<'a> Preparer<'a> {
         let mut tasks = Vec::new();
         for (n, entry) in entries.iter().enumerate() {
             for (m, (unit, _)) in entry.units.iter().enumerate() {
-                let key = match self.recipe.unit {
-                    EmbedUnit::Article => entry.article.url.clone(),
-                    _ => part_key(&entry.article.url, m),
-                };
-                let picture = unit.picture.map(|n| &entry.article.pictures[n].name);
-                let image = picture.map(|name| self.pictures.root().join(name));
-                tasks.push(Task { entry: n, unit: m, document: Document { key, text: unit.text.clone(), image } });
+                let document = self.recipe().document(&entry.article, m, unit, self.pictures.root());
+                tasks.push(Task { entry: n, unit: m, document });
             }
         }
         let mut again = Vec::new();
@@ -250,7 +248,7 @@ impl<'a> Preparer<'a> {
         let mut outcomes = Vec::with_capacity(tasks.len());
         let mut tasks = tasks.into_iter();
         loop {
-            let part: Vec<Task> = tasks.by_ref().take(self.recipe.batch.max(1)).collect();
+            let part: Vec<Task> = tasks.by_ref().take(self.recipe().batch.max(1)).collect();
             let (Some(first), Some(last)) = (part.first(), part.last()) else { return Ok(outcomes) };
             let (from, to) = (entries[first.entry].record, entries[last.entry].record);
             let failed = |reason| KbError::Embed { unit: self.unit, from, to, reason };
@@ -280,7 +278,7 @@ impl<'a> Preparer<'a> {
 
     /// A unit has no embedding: its article is refused, or does without that part.
     fn lose(&mut self, entry: &Entry, reason: &str) -> Result<(), KbError> {
-        if self.recipe.unit == EmbedUnit::Article {
+        if self.recipe().unit == EmbedUnit::Article {
             let position = Position { record: entry.record, end: 0 };
             self.refuse(position, Some(&entry.article.url), reason)
         } else {
@@ -291,12 +289,12 @@ impl<'a> Preparer<'a> {
     /// What is stored, and what makes way for it: an article that is refused takes nobody's place.
     fn encode(&mut self, entries: Vec<Entry>) -> Result<(Vec<Uuid>, Vec<Point>), KbError> {
         let (mut delete, mut points) = (Vec::new(), Vec::with_capacity(entries.len()));
-        let words = self.checkpoint.key.store.words;
+        let (words, kind) = (self.checkpoint.key.store.words, self.recipe().unit);
         let counts = &mut self.checkpoint.counts;
         for Entry { record, id, article, units, replaces } in entries {
             let before = points.len();
             let mut own = Vec::new();
-            let parts = match self.recipe.unit {
+            let parts = match kind {
                 EmbedUnit::Article => match units.into_iter().next() {
                     Some((_, Some(vectors))) => {
                         own = vectors;
