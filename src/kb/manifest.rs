@@ -145,6 +145,22 @@ impl Manifest {
         Ok(io::write_atomic(&dir.join(MANIFEST), self.to_json()?.as_bytes())?)
     }
 
+    /// Sees that it was built with the retriever `current`.
+    ///
+    /// # Errors
+    /// [`KbError::FingerprintMismatch`].
+    pub fn check_fingerprint(&self, current: &str) -> Result<(), KbError> {
+        if self.fingerprint == current {
+            return Ok(());
+        }
+        Err(KbError::FingerprintMismatch {
+            name: self.name.clone(),
+            built_with: self.fingerprint.clone(),
+            current: current.to_owned(),
+            mend: self.mend(),
+        })
+    }
+
     /// The command that builds it again.
     #[must_use]
     pub fn mend(&self) -> String {

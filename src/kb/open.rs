@@ -51,15 +51,8 @@ impl KnowledgeBase {
     pub(super) fn open_build(place: &Place, number: u32, expect: Option<&str>) -> Result<Self, KbError> {
         let dir = place.build(number);
         let manifest = place.finished(number)?;
-        if let Some(current) = expect
-            && current != manifest.fingerprint
-        {
-            return Err(KbError::FingerprintMismatch {
-                name: place.name().to_owned(),
-                built_with: manifest.fingerprint.clone(),
-                current: current.to_owned(),
-                mend: manifest.mend(),
-            });
+        if let Some(current) = expect {
+            manifest.check_fingerprint(current)?;
         }
         let damaged = |reason| place.damaged(&dir, reason, Some(&manifest));
         let lock = place.hold(number)?;

@@ -99,16 +99,7 @@ impl Place {
             Some(remote) => remote.names()?,
             None => Vec::new(),
         };
-        let entries = match fs_err::read_dir(&home.root) {
-            Ok(entries) => entries.collect(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e.into()),
-        };
-        for entry in entries {
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
-            }
-        }
+        names.extend(names_in(&home.root)?);
         names.sort();
         names.dedup();
         let places = names.iter().filter_map(|name| Self::new(home, name).ok());
@@ -200,14 +191,7 @@ impl Place {
             Some(remote) => remote.numbers(&self.name)?,
             None => Vec::new(),
         };
-        let entries = match fs_err::read_dir(self.builds()) {
-            Ok(entries) => entries.collect(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e.into()),
-        };
-        for entry in entries {
-            numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
-        }
+        numbers.extend(names_in(&self.builds())?.iter().filter_map(|name| name.parse::<u32>().ok()));
         numbers.sort_unstable();
         numbers.dedup();
         Ok(numbers)
@@ -310,10 +294,7 @@ impl Place {
         if let Some(remote) = &self.home.remote {
             remote.remove(&self.name, number)?;
         }
-        match fs_err::remove_dir_all(self.build(number)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-            _ => Ok(()),
-        }
+        Ok(there_or(fs_err::remove_dir_all(self.build(number)), ())?)
     }
 
     /// Removes all of it. Without its pointer it is no knowledge base, however far the rest gets.
@@ -323,18 +304,15 @@ impl Place {
     pub fn remove_all(&self) -> Result<(), KbError> {
         match &self.home.remote {
             Some(remote) => remote.clear_current(&self.name)?,
-            None => match fs_err::remove_file(self.dir().join(CURRENT)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-                _ => io::atomic::sync_dir(&self.dir())?,
-            },
+            None => {
+                there_or(fs_err::remove_file(self.dir().join(CURRENT)), ())?;
+                io::atomic::sync_dir(&self.dir())?;
+            }
         }
         for number in self.numbers()? {
             self.remove(number)?;
         }
-        match fs_err::remove_dir_all(self.dir()) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
-            _ => Ok(()),
-        }
+        Ok(there_or(fs_err::remove_dir_all(self.dir()), ())?)
     }
 
     /// The error of a base that is not whole.
@@ -362,6 +340,21 @@ impl Place {
     #[must_use]
     pub fn checkpoint(&self, number: u32) -> Option<Checkpoint> {
         if self.is_unfinished(number) { Checkpoint::read(&self.build(number)) } else { None }
+    }
+}
+
+/// Names of what is in a directory, in no order; none for a directory that is not there, or names that are not UTF-8.
+fn names_in(dir: &Path) -> std::io::Result<Vec<String>> {
+    let entries = there_or(fs_err::read_dir(dir).map(Iterator::collect), Vec::new())?;
+    let names = entries.into_iter().map(|entry| Ok(entry?.file_name().into_string().ok()));
+    names.filter_map(Result::transpose).collect()
+}
+
+/// `otherwise` for what is not there.
+fn there_or<T>(outcome: std::io::Result<T>, otherwise: T) -> std::io::Result<T> {
+    match outcome {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(otherwise),
+        outcome => outcome,
     }
 }
 

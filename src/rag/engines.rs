@@ -274,9 +274,10 @@ pub fn settings(config: &Config) -> Settings {
 /// See [`EnginesError`]; what can be seen without loading a model is told first.
 pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Result<Engines, EnginesError> {
     check_files(config, generate)?;
-    let status = kb::status(kb_home(config)?, &config.kb.name)?;
+    let home = kb_home(config)?;
+    let status = kb::status(&home, &config.kb.name)?;
     if status.manifest.is_none() && status.damage.is_none() {
-        return Err(kb::place::Place::new(kb_home(config)?, &config.kb.name)?.not_found().into());
+        return Err(kb::place::Place::new(&home, &config.kb.name)?.not_found().into());
     }
     let retriever = start_retriever(config)?;
     open(config, retriever, generate, runtime)

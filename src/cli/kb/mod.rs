@@ -183,9 +183,10 @@ fn drop_build(context: &Context, args: &KbDropArgs) -> anyhow::Result<Exit> {
 fn export(context: &Context, args: &KbExportArgs) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
-    let total = kb::status(engines::kb_home(&config)?, name)?.manifest.map(|manifest| manifest.counts.points);
+    let home = engines::kb_home(&config)?;
+    let total = kb::status(&home, name)?.manifest.map(|manifest| manifest.counts.points);
     let mut progress = Progress::new(&context.screen, "writing", Unit::Things("points"));
-    let manifest = kb::manage::export(engines::kb_home(&config)?, name, &args.out, |done| progress.set(done, total))?;
+    let manifest = kb::manage::export(&home, name, &args.out, |done| progress.set(done, total))?;
     drop(progress);
     let (articles, vectors) = (args.out.join(kb::manage::ARTICLES), args.out.join(kb::manage::VECTORS));
     let kb::Counts { articles: n, embeddings, .. } = manifest.counts;

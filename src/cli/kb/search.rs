@@ -43,9 +43,10 @@ pub(super) fn run(context: &Context, args: &KbSearchArgs) -> anyhow::Result<Exit
     }
     let image = args.image.as_deref().map(|path| open_picture(&config, path)).transpose()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
-    kb::status(engines::kb_home(&config)?, name)?;
+    let home = engines::kb_home(&config)?;
+    kb::status(&home, name)?;
     let retriever = start_retriever(&context.screen, &config)?;
-    let base = KnowledgeBase::open(engines::kb_home(&config)?, name, Some(retriever.fingerprint()))?;
+    let base = KnowledgeBase::open(&home, name, Some(retriever.fingerprint()))?;
     let embedding = retriever.encode_query(Item { text: text.map(str::to_owned), image })?;
     let hits = base.search(&embedding.into_values(), text, args.top_k.map_or(config.kb.top_k, usize::from))?;
     if args.json {

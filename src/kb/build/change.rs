@@ -15,7 +15,8 @@ use crate::kb::{Embedder, KbError, Manifest, Source};
 const REMOVED_AT_ONCE: usize = 500;
 
 /// Adds the articles of `source` to the knowledge base `options.name`, as it was built: one with the URL of one that is
-/// there takes its place, or is passed over if neither it nor its pictures changed since. Interrupted and resumed as [`super::build`].
+/// there takes its place, or is passed over if neither it nor its pictures changed since. Interrupted and resumed as
+/// [`super::build`].
 ///
 /// # Errors
 /// [`KbError::NotFound`]; [`KbError::FingerprintMismatch`] for another retriever than that of the others;
@@ -29,14 +30,7 @@ pub fn add(
 ) -> Result<Report, KbError> {
     let task = Task::begin(options)?;
     let (number, base) = in_use(&task)?;
-    if embedder.fingerprint() != base.fingerprint {
-        return Err(KbError::FingerprintMismatch {
-            name: options.name.clone(),
-            built_with: base.fingerprint.clone(),
-            current: embedder.fingerprint().to_owned(),
-            mend: base.mend(),
-        });
-    }
+    base.check_fingerprint(embedder.fingerprint())?;
     let identity = source.identity().clone();
     let pictures = options.pictures_of(source);
     // An article's pictures are found below one directory, that of the knowledge base.

@@ -102,7 +102,7 @@ pub(super) fn put_in_use(
         place.set_current(number)?;
         crash::at("after-swap");
     }
-    let mut kept = 1;
+    let (mut kept, keep) = (1, place.kept(keep));
     for old in place.numbers()?.into_iter().rev().filter(|old| *old != number) {
         match place.manifest(old) {
             Ok(Some(_)) if kept < keep => {

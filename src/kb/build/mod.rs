@@ -267,7 +267,7 @@ impl<'a> Task<'a> {
             && let Some((number, manifest)) = finished(place, key)?
         {
             let in_use = place.current().ok().flatten() == Some(number);
-            finish::put_in_use(place, number, place.kept(options.keep), watch)?;
+            finish::put_in_use(place, number, options.keep, watch)?;
             let outcome = if in_use { Outcome::UpToDate } else { Outcome::Swapped };
             return Ok(self.report(outcome, number, manifest, Timings::default()));
         }
@@ -278,7 +278,7 @@ impl<'a> Task<'a> {
         let (sources, mut timings) = fill(&mut job, watch)?;
         let number = job.number;
         let manifest = finish::finish(job, place, sources, &mut timings, watch)?;
-        finish::put_in_use(place, number, place.kept(options.keep), watch)?;
+        finish::put_in_use(place, number, options.keep, watch)?;
         Ok(self.report(outcome, number, manifest, timings))
     }
 

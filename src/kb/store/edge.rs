@@ -17,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
+use qdrant_edge::bm25_embed::EdgeBm25;
 use qdrant_edge::{
     CountRequest, Distance, EdgeConfig, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
     EdgeVectorParams, Fusion, HnswIndexConfig, Memory, Modifier, MultiVectorComparator, MultiVectorConfig, NamedQuery,
@@ -28,7 +28,7 @@ use qdrant_edge::{
 };
 use uuid::Uuid;
 
-use super::tuning::{EXACT_UP_TO, FUSED, RRF_K, VECTOR, WALK, WORDS, oversampling};
+use super::tuning::{EXACT_UP_TO, FUSED, RRF_K, VECTOR, WALK, WORDS, oversampling, words_model};
 use super::{Payload, Point, Quantization, Query, Store, StoreConfig, StoreError, check_points};
 use crate::io;
 
@@ -82,9 +82,7 @@ impl EdgeStore {
     }
 
     fn over(shard: EdgeShard, dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
-        let words = || EdgeBm25::new(EdgeBm25Config::default());
-        let words = config.words.then(words).transpose();
-        let words = words.map_err(|e| StoreError::Engine { what: "prepare BM25", reason: e.to_string() })?;
+        let words = config.words.then(words_model).transpose()?;
         Ok(Self { shard, dir: dir.to_owned(), config: config.clone(), words, exact: OnceLock::new() })
     }
 

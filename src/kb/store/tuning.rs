@@ -1,6 +1,11 @@
 //! How points are laid out and searched, the same for every engine of Qdrant.
 
+#[cfg(feature = "edge")]
+use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
+
 use super::Quantization;
+#[cfg(feature = "edge")]
+use super::StoreError;
 
 /// Name of a point's vector, or vectors.
 pub(super) const VECTOR: &str = "article";
@@ -19,6 +24,16 @@ pub(super) const FUSED: usize = 50;
 
 /// Constant of reciprocal rank fusion (Cormack et al. 2009, section 3).
 pub(super) const RRF_K: usize = 60;
+
+/// The model that turns text into words.
+///
+/// # Errors
+/// Its reason.
+#[cfg(feature = "edge")]
+pub(super) fn words_model() -> Result<EdgeBm25, StoreError> {
+    EdgeBm25::new(EdgeBm25Config::default())
+        .map_err(|e| StoreError::Engine { what: "prepare BM25", reason: e.to_string() })
+}
 
 /// Candidates by shortened vectors for each that is returned: .997 of recall@10 with bytes and .971 with bits was kept
 /// at 50,000 points of 768 numbers.

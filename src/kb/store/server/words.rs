@@ -18,10 +18,7 @@ impl Words {
     /// # Errors
     /// Its reason.
     pub(super) fn new() -> Result<Self, StoreError> {
-        use qdrant_edge::bm25_embed::{EdgeBm25, EdgeBm25Config};
-        let model = EdgeBm25::new(EdgeBm25Config::default());
-        let model = model.map_err(|e| StoreError::Engine { what: "prepare BM25", reason: e.to_string() })?;
-        Ok(Self { model })
+        Ok(Self { model: crate::kb::store::tuning::words_model()? })
     }
 
     /// Words of an article, weighed by how often they stand there.
