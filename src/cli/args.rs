@@ -105,6 +105,7 @@ impl Command {
                 KbCommand::Search(a) => a.json,
                 KbCommand::Verify(a) => a.json,
                 KbCommand::Use(_) | KbCommand::Drop(_) | KbCommand::Export(_) => false,
+                KbCommand::Pull(a) => a.json,
             },
             Self::Models(a) => match &a.command {
                 ModelsCommand::List(a) => a.json,
@@ -193,6 +194,8 @@ pub enum KbCommand {
     Drop(KbDropArgs),
     /// Write articles and embeddings out, to build from elsewhere
     Export(KbExportArgs),
+    /// Bring a knowledge base from the server here, with its index
+    Pull(KbPullArgs),
 }
 
 /// `cicerone kb build`
@@ -289,6 +292,22 @@ pub struct KbExportArgs {
     /// Directory to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// `cicerone kb pull`
+#[derive(Debug, Args)]
+pub struct KbPullArgs {
+    /// Name; by default the configured one
+    pub name: Option<String>,
+    /// Directory of its pictures here; by default where they were when it was built
+    #[arg(long, value_name = "DIR")]
+    pub pictures: Option<PathBuf>,
+    /// Finished builds that are kept here, this one included; by default kb.build.keep
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub keep: Option<u16>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `cicerone kb status`

@@ -59,6 +59,7 @@ pub const KEYS: &[Key] = &[
     key("kb.name", Kind::Name),
     key("kb.top_k", Kind::Integer(1, 1000)),
     key("kb.server.url", Kind::Text),
+    key("kb.server.rest_url", Kind::Text),
     key("kb.server.api_key_file", Kind::OptionalPath),
     key("kb.server.timeout_s", Kind::Integer(1, 3600)),
     key("kb.server.write_timeout_s", Kind::Integer(1, 86400)),

@@ -79,6 +79,8 @@ pub struct Kb {
 pub struct KbServer {
     /// Its URL; empty for knowledge bases in [`Config::kb_root`].
     pub url: String,
+    /// URL of its REST interface, which `kb pull` needs; empty for the port before that of the other.
+    pub rest_url: String,
     /// File that holds its API key; empty where the environment does, or none is asked for. See
     /// [`KbServer::api_key_file`].
     pub api_key_file: PathBuf,
@@ -287,6 +289,7 @@ impl Default for KbServer {
     fn default() -> Self {
         Self {
             url: String::new(),
+            rest_url: String::new(),
             api_key_file: PathBuf::new(),
             timeout_s: 5,
             write_timeout_s: 120,

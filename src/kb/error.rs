@@ -122,6 +122,18 @@ pub enum KbError {
         /// Stored.
         expected: u64,
     },
+    /// What came from a server is not what its manifest says.
+    #[error(
+        "knowledge base {name:?} arrived with the content {found}, its manifest says {expected}; nothing was put in use: check it where it is with cicerone kb verify"
+    )]
+    OtherContent {
+        /// The knowledge base.
+        name: String,
+        /// Content hash of what arrived.
+        found: String,
+        /// Content hash in its manifest.
+        expected: String,
+    },
     /// A thread of the build ended without a word.
     #[error("a thread of the build broke off; the same command goes on from the last checkpoint")]
     Thread,
@@ -238,6 +250,7 @@ impl KbError {
             Self::Empty { .. } => "kb_empty",
             Self::Embed { .. } => "kb_embed",
             Self::Count { .. } => "kb_count",
+            Self::OtherContent { .. } => "kb_other_content",
             Self::Thread => "kb_thread",
             Self::NoBuild { .. } => "kb_no_build",
             Self::InUse { .. } => "kb_in_use",

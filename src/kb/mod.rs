@@ -13,6 +13,7 @@
 //! | [`synthetic`] | articles and embeddings of no meaning, to measure with |
 //! | [`vectors`] | embeddings made elsewhere, in a file |
 //! | [`manage`] | finished builds are put in use, removed and written out |
+//! | [`transfer`] | points from one store into another |
 //! | [`verify`] | a whole look at a finished base: files, counts, parts, embeddings made again |
 //! | [`integrity`] | whether its files are those that were built |
 //! | [`place`], [`remote`], [`mod@status`] | where a base is, in a directory or on a server, and what is known of it |
@@ -34,6 +35,7 @@ pub mod source;
 pub mod status;
 pub mod store;
 pub mod synthetic;
+pub mod transfer;
 pub mod vectors;
 pub mod verify;
 pub mod words;

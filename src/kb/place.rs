@@ -15,6 +15,7 @@
 //! Of one on a server the directory holds what a build needs to go on; its points, its manifest and the pointer to the
 //! build in use are on the server (see [`super::remote`]).
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::build::{Checkpoint, INDEX};
@@ -102,8 +103,14 @@ impl Place {
         names.extend(names_in(&home.root)?);
         names.sort();
         names.dedup();
-        let places = names.iter().filter_map(|name| Self::new(home, name).ok());
-        Ok(places.filter(|place| home.remote.is_some() || place.builds().is_dir()).collect())
+        let mut places = Vec::new();
+        for place in names.iter().filter_map(|name| Self::new(home, name).ok()) {
+            let here = home.remote.is_none() && place.dir().join(CURRENT).exists();
+            if here || !place.numbers()?.is_empty() {
+                places.push(place);
+            }
+        }
+        Ok(places)
     }
 
     /// Its name.
@@ -154,7 +161,7 @@ impl Place {
         let path = self.dir().join(CURRENT);
         let text = match fs_err::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e.into()),
         };
         text.trim().parse().map(Some).map_err(|_| {
@@ -185,16 +192,40 @@ impl Place {
     /// Numbers of all builds, finished or not, the oldest first.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's, or the server's.
     pub fn numbers(&self) -> Result<Vec<u32>, KbError> {
         let mut numbers = match &self.home.remote {
             Some(remote) => remote.numbers(&self.name)?,
             None => Vec::new(),
         };
-        numbers.extend(names_in(&self.builds())?.iter().filter_map(|name| name.parse::<u32>().ok()));
+        numbers.extend(self.numbers_here()?.into_iter().filter(|number| !self.is_of_another_home(*number)));
         numbers.sort_unstable();
         numbers.dedup();
         Ok(numbers)
+    }
+
+    /// A number that no build has.
+    ///
+    /// # Errors
+    /// The system's, or the server's.
+    pub fn next_number(&self) -> Result<u32, KbError> {
+        let taken = self.numbers()?.into_iter().chain(self.numbers_here()?);
+        Ok(taken.max().map_or(1, |last| last + 1))
+    }
+
+    fn numbers_here(&self) -> std::io::Result<Vec<u32>> {
+        Ok(names_in(&self.builds())?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Whether the directory of a build is that of a build on a server, where this place is in a directory, or the other
+    /// way round: one directory serves both.
+    fn is_of_another_home(&self, number: u32) -> bool {
+        let dir = self.build(number);
+        let engine = match Manifest::read(&dir) {
+            Ok(Some(manifest)) => Some(manifest.engine),
+            _ => Checkpoint::read(&dir).map(|checkpoint| checkpoint.key.engine),
+        };
+        engine.is_some_and(|engine| (engine == Engine::Server) != self.home.remote.is_some())
     }
 
     /// Manifest of a build; `None` for one that has not finished.
@@ -264,6 +295,20 @@ impl Place {
         }
     }
 
+    /// Makes the store of a build in a directory out of a server's archive; `None` where the engine takes none.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn unpack_store(
+        &self,
+        number: u32,
+        engine: Engine,
+        config: &StoreConfig,
+        archive: &Path,
+    ) -> Result<Option<Box<dyn Store>>, StoreError> {
+        engine.unpack(archive, &self.build(number).join(INDEX), config)
+    }
+
     /// Opens the store of a build.
     ///
     /// # Errors
@@ -312,7 +357,8 @@ impl Place {
         for number in self.numbers()? {
             self.remove(number)?;
         }
-        Ok(there_or(fs_err::remove_dir_all(self.dir()), ())?)
+        // What is left is of a knowledge base of the same name elsewhere.
+        if self.numbers_here()?.is_empty() { Ok(there_or(fs_err::remove_dir_all(self.dir()), ())?) } else { Ok(()) }
     }
 
     /// The error of a base that is not whole.
@@ -350,10 +396,10 @@ fn names_in(dir: &Path) -> std::io::Result<Vec<String>> {
     names.filter_map(Result::transpose).collect()
 }
 
-/// `otherwise` for what is not there.
+/// `otherwise` for what is not there, or below what is no directory.
 fn there_or<T>(outcome: std::io::Result<T>, otherwise: T) -> std::io::Result<T> {
     match outcome {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(otherwise),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(otherwise),
         outcome => outcome,
     }
 }

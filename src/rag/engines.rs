@@ -188,7 +188,7 @@ fn kb_server(config: &Config) -> Result<Remote, EnginesError> {
     let connection = Connection {
         query_timeout: Duration::from_secs(part.timeout_s),
         write_timeout: Duration::from_secs(part.write_timeout_s),
-        ..Connection::new(&part.url).with_key(key.as_deref().map(ApiKey::new))
+        ..Connection::new(&part.url).with_rest_url(&part.rest_url).with_key(key.as_deref().map(ApiKey::new))
     };
     let given = |number: u32| (number > 0).then_some(number);
     let options = ServerOptions {

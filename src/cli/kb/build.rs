@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, args: &KbBuildArgs) -> anyhow::Result<Exit>
     let urls = doomed(args)?;
     if !urls.is_empty() {
         let report = watched(&context.screen, |watch| remove(&options, &urls, watch))?;
-        return tell(context, args, &report);
+        return tell(&context.screen, args.json, &report);
     }
     let spec = args.source.as_deref().ok_or_else(nothing_to_do)?;
     // The source is opened first: a wrong name should not cost the loading of models.
@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context, args: &KbBuildArgs) -> anyhow::Result<Exit>
             build_over(&context.screen, &options, source.as_mut(), &embedder, args.add)?
         }
     };
-    tell(context, args, &report)
+    tell(&context.screen, args.json, &report)
 }
 
 fn nothing_to_do() -> Failure {
@@ -75,14 +75,15 @@ fn doomed(args: &KbBuildArgs) -> anyhow::Result<Vec<String>> {
     Ok(urls)
 }
 
-fn tell(context: &Context, args: &KbBuildArgs, report: &Report) -> anyhow::Result<Exit> {
-    if args.json {
-        context.screen.json(&Versioned { schema_version: SCHEMA_VERSION, value: report }, false)?;
+/// Tells what was done.
+pub(super) fn tell(screen: &Screen, json: bool, report: &Report) -> anyhow::Result<Exit> {
+    if json {
+        screen.json(&Versioned { schema_version: SCHEMA_VERSION, value: report }, false)?;
     } else {
-        context.screen.line(sentence(report))?;
-        describe(&context.screen, &report.manifest)?;
+        screen.line(sentence(report))?;
+        describe(screen, &report.manifest)?;
         if matches!(report.outcome, Outcome::Built | Outcome::Resumed) {
-            context.screen.line(format_args!("  time       {}", spent(&report.timings)))?;
+            screen.line(format_args!("  time       {}", spent(&report.timings)))?;
         }
     }
     Ok(Exit::Done)
@@ -202,7 +203,7 @@ fn build_over(
 }
 
 /// Shows how far a build is.
-fn watched<T>(
+pub(super) fn watched<T>(
     screen: &Screen,
     work: impl FnOnce(&mut dyn FnMut(BuildEvent)) -> Result<T, KbError>,
 ) -> Result<T, KbError> {
@@ -216,6 +217,8 @@ pub fn show_stage(progress: &mut Progress, event: BuildEvent) {
         BuildEvent::Note(text) => progress.note(&text),
         BuildEvent::Progress { stage, done, total } => {
             match stage {
+                Stage::Fetch => progress.rename("fetching its archive", Unit::Bytes),
+                Stage::Copy => progress.rename("copying", Unit::Things("points")),
                 Stage::Embed => progress.rename("embedding", Unit::Bytes),
                 Stage::Remove => progress.rename("removing", Unit::Things("points")),
                 Stage::Index => progress.rename("indexing", Unit::Things("")),

@@ -1,6 +1,7 @@
 //! `cicerone kb`: the life of knowledge bases.
 
 mod build;
+mod pull;
 mod search;
 
 use serde::Serialize;
@@ -28,6 +29,7 @@ pub fn run(context: &Context, args: &KbArgs) -> anyhow::Result<Exit> {
         KbCommand::Use(args) => use_build(context, args),
         KbCommand::Drop(args) => drop_build(context, args),
         KbCommand::Export(args) => export(context, args),
+        KbCommand::Pull(args) => pull::run(context, args),
     }
 }
 

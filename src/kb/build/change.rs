@@ -6,7 +6,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::{BuildEvent, BuildOptions, Key, Report, Stage, Task, Timings, fill};
+use super::{BuildEvent, BuildOptions, Filled, Key, Report, Stage, Task, Timings, fill};
 use crate::kb::manifest::FORMAT;
 use crate::kb::store::{Payload, part_id, point_id};
 use crate::kb::{Embedder, KbError, Manifest, Source};
@@ -41,10 +41,11 @@ pub fn add(
         return Ok(task.report(super::Outcome::UpToDate, number, base, Timings::default()));
     }
     let key = key(&base, identity.hash.clone());
-    task.run(&key, Some((number, &base)), watch, &mut |job, watch| {
+    task.run(&key, &mut task.over(&key, Some((number, &base))), watch, &mut |job, watch| {
         let timings = fill::fill(job, options, source, pictures.clone(), embedder, cancel, watch)?;
         source.check_unchanged()?;
-        Ok((base.sources.iter().chain([&identity]).cloned().collect(), timings))
+        let sources = base.sources.iter().chain([&identity]).cloned().collect();
+        Ok(Filled { sources, timings, content_hash: None })
     })
 }
 
@@ -71,7 +72,7 @@ pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(Bui
         return Err(KbError::NothingLeft { name: options.name.clone() });
     }
     let key = key(&base, hash);
-    task.run(&key, Some((number, &base)), watch, &mut |job, watch| {
+    task.run(&key, &mut task.over(&key, Some((number, &base))), watch, &mut |job, watch| {
         let begin = Instant::now();
         let total = Some(sorted.len() as u64);
         let resumed = job.checkpoint.position.record > 0;
@@ -100,7 +101,7 @@ pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(Bui
         }
         job.store.flush()?;
         let timings = Timings { store: begin.elapsed(), ..Timings::default() };
-        Ok((base.sources.clone(), timings))
+        Ok(Filled { sources: base.sources.clone(), timings, content_hash: None })
     })
 }
 

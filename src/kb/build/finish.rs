@@ -3,24 +3,23 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::checkpoint::CHECKPOINT;
-use super::{BuildEvent, Checkpoint, INDEX, Job, Stage, Timings, crash, room};
+use super::{BuildEvent, Checkpoint, Filled, INDEX, Job, Stage, crash, room};
 use crate::io::IoError;
 use crate::kb::integrity::{list_files, remember};
 use crate::kb::manifest::FORMAT;
 use crate::kb::place::Place;
-use crate::kb::source::Identity;
 use crate::kb::store::{Content, Engine, content};
 use crate::kb::{Counts, KbError, Manifest};
 
-/// Makes a job that was filled from `sources` a finished build.
+/// Makes a job a finished build.
 pub(super) fn finish(
     job: Job,
     place: &Place,
-    sources: Vec<Identity>,
-    timings: &mut Timings,
+    filled: &mut Filled,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Manifest, KbError> {
     let Job { number, dir, store, checkpoint } = job;
+    let timings = &mut filled.timings;
     let Checkpoint { key, mut counts, .. } = checkpoint;
     let mut progress = |stage, done, total| watch(BuildEvent::Progress { stage, done, total });
     let expect = |what, found, expected| {
@@ -54,6 +53,12 @@ pub(super) fn finish(
         expect("articles", content.articles, counts.articles)?;
         expect("embeddings", content.embeddings, counts.embeddings)?;
     }
+    if let Some(expected) = &filled.content_hash
+        && content.hash != *expected
+    {
+        let (found, expected) = (content.hash, expected.clone());
+        return Err(KbError::OtherContent { name: place.name().to_owned(), found, expected });
+    }
     let Content { hash: content_hash, points, articles, sections, embeddings } = content;
     counts = Counts { points, articles, sections, embeddings, ..counts };
     store.seal()?;
@@ -67,7 +72,7 @@ pub(super) fn finish(
     let manifest = Manifest {
         format: FORMAT,
         name: place.name().to_owned(),
-        sources,
+        sources: filled.sources.clone(),
         input_hash: key.input_hash,
         base: key.base,
         pictures: key.pictures,

@@ -14,6 +14,7 @@ mod dry;
 mod fill;
 mod finish;
 mod prepare;
+mod pull;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use serde::Serialize;
 pub use change::{add, remove};
 pub use checkpoint::{Checkpoint, Key};
 pub use dry::{Prospect, dry_run};
+pub use pull::pull;
 
 use super::manifest::{FORMAT, Pictures};
 use super::place::{Home, Place};
@@ -100,6 +102,10 @@ impl BuildOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
+    /// An archive comes from a server; counted in bytes.
+    Fetch,
+    /// Points come from a server; counted in points.
+    Copy,
     /// Articles are embedded and stored; counted in bytes of the source.
     Embed,
     /// Articles are removed; counted in points.
@@ -226,10 +232,10 @@ pub fn build(
         store: StoreConfig { dim: embedder.dim(), vectors: embedder.vectors(), ..options.store.clone() },
         pictures: Pictures::of(&pictures),
     };
-    task.run(&key, None, watch, &mut |job, watch| {
+    task.run(&key, &mut task.over(&key, None), watch, &mut |job, watch| {
         let timings = fill::fill(job, options, source, pictures.clone(), embedder, cancel, watch)?;
         source.check_unchanged()?;
-        Ok((vec![source.identity().clone()], timings))
+        Ok(Filled { sources: vec![source.identity().clone()], timings, content_hash: None })
     })
 }
 
@@ -241,8 +247,20 @@ struct Task<'a> {
     _lock: DirLock,
 }
 
-/// Fills a job, and says where its articles came from.
-type Filling<'a> = dyn FnMut(&mut Job, &mut dyn FnMut(BuildEvent)) -> Result<(Vec<Identity>, Timings), KbError> + 'a;
+/// Begins a job: makes the store of the build of this number, and says what it begins with.
+type Beginning<'a> = dyn FnMut(u32, &mut dyn FnMut(BuildEvent)) -> Result<(Box<dyn Store>, Checkpoint), KbError> + 'a;
+
+/// Fills a job.
+type Filling<'a> = dyn FnMut(&mut Job, &mut dyn FnMut(BuildEvent)) -> Result<Filled, KbError> + 'a;
+
+/// What a job was filled with.
+struct Filled {
+    /// Where its articles came from.
+    sources: Vec<Identity>,
+    timings: Timings,
+    /// [`Manifest::content_hash`] that it ought to have, where that is known.
+    content_hash: Option<String>,
+}
 
 impl<'a> Task<'a> {
     fn begin(options: &'a BuildOptions) -> Result<Self, KbError> {
@@ -253,12 +271,23 @@ impl<'a> Task<'a> {
         Ok(Self { options, place, start, _lock: lock })
     }
 
-    /// Takes a finished build under `key` as it is, goes on with an unfinished one, or begins: with nothing, or with a
-    /// copy of `base`.
+    /// Begins with nothing, or with a copy of `base`.
+    fn over<'b>(
+        &'b self,
+        key: &'b Key,
+        base: Option<(u32, &'b Manifest)>,
+    ) -> impl FnMut(u32, &mut dyn FnMut(BuildEvent)) -> Result<(Box<dyn Store>, Checkpoint), KbError> + 'b {
+        move |number, _| {
+            let store = self.place.create_store(number, key.engine, &key.store, base.map(|(base, _)| base))?;
+            Ok((store, Checkpoint::new(key.clone(), base.map(|(_, manifest)| manifest))))
+        }
+    }
+
+    /// Takes a finished build under `key` as it is, goes on with an unfinished one, or begins.
     fn run(
         &self,
         key: &Key,
-        base: Option<(u32, &Manifest)>,
+        begin: &mut Beginning<'_>,
         watch: &mut dyn FnMut(BuildEvent),
         fill: &mut Filling<'_>,
     ) -> Result<Report, KbError> {
@@ -273,13 +302,13 @@ impl<'a> Task<'a> {
         }
         let (mut job, outcome) = match resume(options, place, key, watch)? {
             Some(job) => (job, Outcome::Resumed),
-            None => (Job::create(place, key, base)?, Outcome::Built),
+            None => (Job::create(place, begin, watch)?, Outcome::Built),
         };
-        let (sources, mut timings) = fill(&mut job, watch)?;
+        let mut filled = fill(&mut job, watch)?;
         let number = job.number;
-        let manifest = finish::finish(job, place, sources, &mut timings, watch)?;
+        let manifest = finish::finish(job, place, &mut filled, watch)?;
         finish::put_in_use(place, number, options.keep, watch)?;
-        Ok(self.report(outcome, number, manifest, timings))
+        Ok(self.report(outcome, number, manifest, filled.timings))
     }
 
     fn report(&self, outcome: Outcome, number: u32, manifest: Manifest, timings: Timings) -> Report {
@@ -297,13 +326,12 @@ struct Job {
 }
 
 impl Job {
-    fn create(place: &Place, key: &Key, base: Option<(u32, &Manifest)>) -> Result<Self, KbError> {
-        let number = place.numbers()?.last().map_or(1, |last| last + 1);
+    fn create(place: &Place, begin: &mut Beginning<'_>, watch: &mut dyn FnMut(BuildEvent)) -> Result<Self, KbError> {
+        let number = place.next_number()?;
         let dir = place.build(number);
         fs_err::create_dir(&dir)?;
-        let store = place.create_store(number, key.engine, &key.store, base.map(|(base, _)| base))?;
+        let (store, checkpoint) = begin(number, watch)?;
         crash::at("after-create");
-        let checkpoint = Checkpoint::new(key.clone(), base.map(|(_, manifest)| manifest));
         checkpoint.write(&dir)?;
         Ok(Self { number, dir, store, checkpoint })
     }

@@ -35,6 +35,14 @@ pub(super) fn for_indexing(dir: &Path) -> Result<(), KbError> {
     require(dir, there + there / 4)
 }
 
+/// Sees that the disk of `dir` has room for what is to come of an archive, and for the `whole` that is unpacked from it.
+///
+/// # Errors
+/// [`KbError::NoRoom`].
+pub(super) fn for_archive(dir: &Path, to_come: u64, whole: u64) -> Result<(), KbError> {
+    require(dir, to_come + whole)
+}
+
 fn require(dir: &Path, bytes: u64) -> Result<(), KbError> {
     let needed = bytes + SPARE;
     match free_space(dir) {

@@ -1,21 +1,19 @@
 //! The builds of knowledge bases among a server's collections.
 
+use crate::kb::store::server::collections::MANIFEST;
 use crate::kb::store::server::{Server, ServerOptions, ServerStore};
-use crate::kb::store::{Payload, Store, StoreConfig, StoreError, point_id};
-use crate::kb::words::{words_of, words_of_part};
+use crate::kb::store::{Store, StoreConfig, StoreError};
+use crate::kb::transfer;
 
 /// What the names of our collections and aliases begin with.
 const PREFIX: &str = "cicerone-";
 
-/// Points that are copied at once.
-const COPIED_AT_ONCE: usize = 256;
-
-type Result<T> = std::result::Result<T, StoreError>;
+pub(super) type Result<T> = std::result::Result<T, StoreError>;
 
 /// A server that holds knowledge bases.
 #[derive(Debug, Clone)]
 pub struct Remote {
-    server: Server,
+    pub(super) server: Server,
     options: ServerOptions,
 }
 
@@ -92,7 +90,7 @@ impl Remote {
     ) -> Result<Box<dyn Store>> {
         let store = ServerStore::create(&self.server, &collection(name, number), config, &self.options)?;
         if let Some(base) = base {
-            copy(self.open(name, base, config)?.as_ref(), &store, config)?;
+            transfer::copy(self.open(name, base, config)?.as_ref(), &store, config, None, &mut |_| true)?;
         }
         Ok(Box::new(store))
     }
@@ -100,6 +98,17 @@ impl Remote {
     /// Opens the store of a build.
     pub(in crate::kb) fn open(&self, name: &str, number: u32, config: &StoreConfig) -> Result<Box<dyn Store>> {
         Ok(Box::new(ServerStore::open(&self.server, &collection(name, number), config)?))
+    }
+
+    /// Whether a build is in one part.
+    pub(in crate::kb) fn is_in_one_part(&self, name: &str, number: u32) -> Result<bool> {
+        Ok(self.server.parts(&collection(name, number))? == 1)
+    }
+
+    /// Removes from a copy of a build what is kept beside its points.
+    pub(in crate::kb) fn tidy(&self, store: &dyn Store) -> Result<()> {
+        store.delete(&[MANIFEST])?;
+        store.flush()
     }
 
     /// Removes a build; one that is not there is passed over.
@@ -112,7 +121,7 @@ fn alias(name: &str) -> String {
     format!("{PREFIX}{name}")
 }
 
-fn collection(name: &str, number: u32) -> String {
+pub(super) fn collection(name: &str, number: u32) -> String {
     format!("{PREFIX}{name}-{number:06}")
 }
 
@@ -121,32 +130,6 @@ fn parts(collection: &str) -> Option<(&str, u32)> {
     let (name, number) = collection.strip_prefix(PREFIX)?.rsplit_once('-')?;
     let digits = number.len() == 6 && number.bytes().all(|b| b.is_ascii_digit());
     if digits && !name.is_empty() { Some((name, number.parse().ok()?)) } else { None }
-}
-
-/// Copies every point. Words are not kept as such, so they are put together again.
-fn copy(from: &dyn Store, to: &dyn Store, config: &StoreConfig) -> Result<()> {
-    let mut next = None;
-    loop {
-        let (mut points, following) = from.scan(next, COPIED_AT_ONCE)?;
-        if config.words {
-            let wholes: Vec<_> = points.iter().map(|point| point_id(point.payload.url())).collect();
-            for (point, whole) in points.iter_mut().zip(from.get(&wholes)?) {
-                let Some(Payload::Article(record)) = whole else { continue };
-                let in_parts = record.parts > 0;
-                let article = record.into_article();
-                point.words = match &point.payload {
-                    Payload::Part(part) => Some(words_of_part(&article, part)),
-                    Payload::Article(_) if in_parts => None,
-                    Payload::Article(_) => Some(words_of(&article)),
-                };
-            }
-        }
-        to.upsert(points)?;
-        match following {
-            Some(following) => next = Some(following),
-            None => return Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]

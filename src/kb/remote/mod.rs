@@ -6,6 +6,8 @@
 //! ```
 
 #[cfg(feature = "server")]
+mod archive;
+#[cfg(feature = "server")]
 mod collections;
 #[cfg(not(feature = "server"))]
 mod without;
@@ -15,5 +17,7 @@ pub use collections::Remote;
 #[cfg(not(feature = "server"))]
 pub use without::Remote;
 
+#[cfg(all(test, feature = "server"))]
+mod pull_tests;
 #[cfg(all(test, feature = "server"))]
 mod tests;

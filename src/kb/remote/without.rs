@@ -1,5 +1,7 @@
 //! What stands for a server in a build without a client.
 
+use std::path::{Path, PathBuf};
+
 use crate::kb::store::{Store, StoreConfig, StoreError};
 
 /// A server that holds knowledge bases: this build speaks to none (cargo feature `server`).
@@ -48,6 +50,28 @@ impl Remote {
     }
 
     pub(in crate::kb) fn open(&self, _: &str, _: u32, _: &StoreConfig) -> Result<Box<dyn Store>> {
+        match *self {}
+    }
+
+    pub(in crate::kb) fn is_in_one_part(&self, _: &str, _: u32) -> Result<bool> {
+        match *self {}
+    }
+
+    pub(in crate::kb) fn tidy(&self, _: &dyn Store) -> Result<()> {
+        match *self {}
+    }
+
+    pub(in crate::kb) fn fetch_archive(
+        &self,
+        _: &str,
+        _: u32,
+        _: &Path,
+        _: &mut dyn FnMut(u64, u64) -> bool,
+    ) -> Result<Option<PathBuf>> {
+        match *self {}
+    }
+
+    pub(in crate::kb) fn drop_archive(&self, _: &Path) -> Result<()> {
         match *self {}
     }
 

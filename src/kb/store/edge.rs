@@ -35,6 +35,9 @@ use crate::io;
 /// Left behind by an optimisation that was cut off.
 const TEMP_SEGMENTS: &str = "temp_segments";
 
+/// Where its segments are.
+const SEGMENTS: &str = "segments";
+
 /// The engine's own settings.
 const CONFIG: &str = "edge_config.json";
 
@@ -71,7 +74,26 @@ impl EdgeStore {
         if temp.exists() {
             fs_err::remove_dir_all(&temp).map_err(|source| file(&temp, source))?;
         }
-        let shard = guarded("load the store", || EdgeShard::load(dir, None))?;
+        Self::checked(guarded("load the store", || EdgeShard::load(dir, None))?, dir, config)
+    }
+
+    /// Unpacks a server's archive of a collection in one part. Its segments stay as they are: to merge them would cost
+    /// a new graph.
+    ///
+    /// # Errors
+    /// As [`EdgeStore::open`].
+    pub fn unpack(archive: &Path, dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
+        fs_err::create_dir(dir).map_err(|source| file(dir, source))?;
+        guarded("unpack the archive", || EdgeShard::unpack_snapshot(archive, dir))?;
+        let segments = dir.join(SEGMENTS);
+        let segments = fs_err::read_dir(&segments).map_err(|source| file(&segments, source))?.count();
+        // What is not said here is taken from the segments.
+        let optimizers = EdgeOptimizersConfig { default_segment_number: Some(segments), ..merged() };
+        let edge = EdgeConfigBuilder::new().optimizers(optimizers).wal_enabled(true).build();
+        Self::checked(guarded("load the archive", || EdgeShard::load(dir, Some(edge)))?, dir, config)
+    }
+
+    fn checked(shard: EdgeShard, dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
         let found = shard.config().vectors.get(VECTOR).map(|v| v.size);
         if found != Some(config.dim) {
             let found = found.map_or("none".to_owned(), |size| size.to_string());
@@ -136,6 +158,14 @@ impl EdgeStore {
     }
 }
 
+fn merged() -> EdgeOptimizersConfig {
+    EdgeOptimizersConfig {
+        max_segment_size: Some(SEGMENT_KB),
+        default_segment_number: Some(1),
+        ..EdgeOptimizersConfig::default()
+    }
+}
+
 fn edge_config(config: &StoreConfig) -> EdgeConfig {
     let memory = if config.on_disk { Memory::Cold } else { Memory::Cached };
     let hnsw = HnswIndexConfig { m: config.hnsw_m, ef_construct: config.hnsw_ef_construct, ..Default::default() };
@@ -152,12 +182,7 @@ fn edge_config(config: &StoreConfig) -> EdgeConfig {
     if let Some(quantization) = quantization.and_then(|json| serde_json::from_value(json).ok()) {
         params = params.quantization_config(quantization);
     }
-    let optimizers = EdgeOptimizersConfig {
-        max_segment_size: Some(SEGMENT_KB),
-        default_segment_number: Some(1),
-        ..EdgeOptimizersConfig::default()
-    };
-    let mut edge = EdgeConfigBuilder::new().vector(VECTOR, params.build()).optimizers(optimizers).wal_enabled(true);
+    let mut edge = EdgeConfigBuilder::new().vector(VECTOR, params.build()).optimizers(merged()).wal_enabled(true);
     if config.words {
         let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf);
         edge = edge.sparse_vector(WORDS, words.build());

@@ -188,6 +188,33 @@ impl Engine {
         }
     }
 
+    /// Unpacks a server's archive of a collection of `config` into `dir`, which must not exist, and opens it; `None`
+    /// for an engine that takes none.
+    ///
+    /// # Errors
+    /// The engine's, for an archive of another version too.
+    pub fn unpack(
+        self,
+        archive: &Path,
+        dir: &Path,
+        config: &StoreConfig,
+    ) -> Result<Option<Box<dyn Store>>, StoreError> {
+        match self {
+            #[cfg(feature = "edge")]
+            Self::Edge => Ok(Some(Box::new(edge::EdgeStore::unpack(archive, dir, config)?))),
+            _ => {
+                let _ = (archive, dir, config);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether it takes a server's archives.
+    #[must_use]
+    pub fn takes_archives(self) -> bool {
+        cfg!(feature = "edge") && self == Self::Edge
+    }
+
     /// Opens the store in `dir`. The caller holds a lock on it.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use tonic::codegen::http::Uri;
 use super::retry::Failure;
 use crate::kb::store::ServerErrorKind as Kind;
 
-/// Port of the gRPC interface, where a URL names none.
+/// Port of the gRPC interface, where a URL names none. That of the REST interface is the one before, unless it was changed.
 const PORT: u16 = 6334;
 
 /// A key or token. No form of it for people or logs holds its text.
@@ -39,6 +39,9 @@ impl fmt::Debug for ApiKey {
 pub struct Connection {
     /// `http://host:port` or `https://host:port` of its gRPC interface; the port is 6334 where none is given.
     pub url: String,
+    /// The same of its REST interface, which alone gives archives of collections; `None` for the port before that of
+    /// [`Connection::url`].
+    pub rest_url: Option<String>,
     /// What it asks for, if anything.
     pub api_key: Option<ApiKey>,
     /// How long a search or a read of articles may take. The client tries twice, so that it ends after twice this.
@@ -57,7 +60,8 @@ impl Connection {
     #[must_use]
     pub fn new(url: &str) -> Self {
         Self {
-            url: url.trim().trim_end_matches('/').to_owned(),
+            url: tidy(url),
+            rest_url: None,
             api_key: None,
             query_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(120),
@@ -72,13 +76,20 @@ impl Connection {
         Self { api_key: key.filter(|key| !key.text().is_empty()), ..self }
     }
 
+    /// The same with another URL for its REST interface; an empty one is none.
+    #[must_use]
+    pub fn with_rest_url(self, url: &str) -> Self {
+        Self { rest_url: Some(tidy(url)).filter(|url| !url.is_empty()), ..self }
+    }
+
     /// Whether the key would be readable on the way: it goes over plain http to another host.
     #[must_use]
     pub fn sends_key_in_the_clear(&self) -> bool {
-        let Ok(uri) = self.url.parse::<Uri>() else {
-            return false;
+        let clear = |url: &String| {
+            let uri = url.parse::<Uri>();
+            uri.is_ok_and(|uri| uri.scheme_str() != Some("https") && !uri.host().is_some_and(is_local))
         };
-        self.api_key.is_some() && uri.scheme_str() != Some("https") && !uri.host().is_some_and(is_local)
+        self.api_key.is_some() && std::iter::once(&self.url).chain(&self.rest_url).any(clear)
     }
 
     /// The address to call.
@@ -86,29 +97,24 @@ impl Connection {
     /// # Errors
     /// What is wrong with the URL or the key; no secret in either is repeated.
     pub(super) fn address(&self) -> Result<String, Failure> {
-        let bad = |found: String| {
-            Failure::lasting(Kind::Unreachable, format!("{found}, expected http://HOST:PORT or https://HOST:PORT"))
-        };
-        let uri = self.url.parse::<Uri>().map_err(|e| bad(format!("its URL cannot be read ({e})")))?;
-        let scheme = match uri.scheme_str() {
-            Some(scheme @ ("http" | "https")) => scheme,
-            other => return Err(bad(format!("its URL has the scheme {:?}", other.unwrap_or("")))),
-        };
-        let Some(authority) = uri.authority() else {
-            return Err(bad("its URL has no host".to_owned()));
-        };
-        if authority.as_str().contains('@') {
-            return Err(bad("its URL holds a user or password; a key is given apart from it".to_owned()));
-        }
-        if !matches!(uri.path(), "" | "/") {
-            return Err(bad(format!("its URL has the path {:?}", uri.path())));
-        }
+        let (start, port) = parts(&self.url)?;
         let in_header = |key: &ApiKey| key.text().bytes().all(|byte| byte.is_ascii_graphic());
         if !self.api_key.as_ref().is_none_or(in_header) {
             let reason = "the API key holds characters that a header cannot carry, expected visible ASCII";
             return Err(Failure::lasting(Kind::Unauthorised, reason));
         }
-        Ok(format!("{scheme}://{}:{}", authority.host(), authority.port_u16().unwrap_or(PORT)))
+        Ok(format!("{start}:{}", port.unwrap_or(PORT)))
+    }
+
+    /// The address of its REST interface.
+    ///
+    /// # Errors
+    /// What is wrong with its URL.
+    pub(super) fn rest_address(&self) -> Result<String, Failure> {
+        match &self.rest_url {
+            Some(url) => parts(url).map(|(start, port)| format!("{start}:{}", port.unwrap_or(PORT - 1))),
+            None => parts(&self.url).map(|(start, port)| format!("{start}:{}", port.unwrap_or(PORT).saturating_sub(1))),
+        }
     }
 
     /// The URL, as messages name it: without what stands before an `@`.
@@ -121,6 +127,32 @@ impl Connection {
             None => self.url.clone(),
         }
     }
+}
+
+fn tidy(url: &str) -> String {
+    url.trim().trim_end_matches('/').to_owned()
+}
+
+/// Scheme and host of a URL, and its port if it has one.
+fn parts(url: &str) -> Result<(String, Option<u16>), Failure> {
+    let bad = |found: String| {
+        Failure::lasting(Kind::Unreachable, format!("{found}, expected http://HOST:PORT or https://HOST:PORT"))
+    };
+    let uri = url.parse::<Uri>().map_err(|e| bad(format!("its URL cannot be read ({e})")))?;
+    let scheme = match uri.scheme_str() {
+        Some(scheme @ ("http" | "https")) => scheme,
+        other => return Err(bad(format!("its URL has the scheme {:?}", other.unwrap_or("")))),
+    };
+    let Some(authority) = uri.authority() else {
+        return Err(bad("its URL has no host".to_owned()));
+    };
+    if authority.as_str().contains('@') {
+        return Err(bad("its URL holds a user or password; a key is given apart from it".to_owned()));
+    }
+    if !matches!(uri.path(), "" | "/") {
+        return Err(bad(format!("its URL has the path {:?}", uri.path())));
+    }
+    Ok((format!("{scheme}://{}", authority.host()), authority.port_u16()))
 }
 
 fn is_local(host: &str) -> bool {
@@ -139,6 +171,10 @@ mod tests {
         assert_eq!(address("http://localhost"), "http://localhost:6334");
         assert_eq!(address(" https://qdrant.example.org/ "), "https://qdrant.example.org:6334");
         assert_eq!(address("http://[::1]:7000"), "http://[::1]:7000");
+        let rest = |url: &str, rest: &str| Connection::new(url).with_rest_url(rest).rest_address().unwrap();
+        assert_eq!(rest("http://localhost", ""), "http://localhost:6333");
+        assert_eq!(rest("https://a:7001", ""), "https://a:7000");
+        assert_eq!(rest("https://a:7001", "http://b/"), "http://b:6333");
     }
 
     #[test]
@@ -167,6 +203,8 @@ mod tests {
         assert!(clear("http://qdrant.example.org:6334") && clear("http://192.168.1.7"));
         assert!(!clear("http://localhost:6334") && !clear("http://127.0.0.1") && !clear("http://[::1]:6334"));
         assert!(!clear("https://qdrant.example.org"));
+        let rest = Connection::new("https://a").with_rest_url("http://a").with_key(Some(ApiKey::new("k")));
+        assert!(rest.sends_key_in_the_clear());
         assert!(!Connection::new("http://qdrant.example.org").sends_key_in_the_clear());
     }
 }

@@ -5,6 +5,7 @@
 //! | [`connection`] | where a server is and how long is waited for it; a key that is never written anywhere |
 //! | [`client`] | calls that block, try again where that helps, and end in a bounded time |
 //! | [`store`] | a collection as a [`super::Store`], as the embedded engine is one |
+//! | [`archive`] | a collection's files with their graph, fetched as the server packs them |
 //! | [`collections`] | what lies around a collection: its name's alias, its manifest, the version of the server |
 //!
 //! What the client leaves to its caller is done here:
@@ -17,6 +18,7 @@
 //!
 //! Distance is the dot product, so vectors come back bit by bit as they were given.
 
+pub mod archive;
 pub mod client;
 pub mod collections;
 pub mod connection;
@@ -28,10 +30,13 @@ pub mod store;
 mod words;
 
 #[cfg(test)]
+mod archive_tests;
+#[cfg(test)]
 pub mod double;
 #[cfg(test)]
 mod fault_tests;
 
+pub use archive::{Archive, Fetched};
 pub use client::Server;
 pub use collections::ServerVersion;
 pub use connection::{ApiKey, Connection};

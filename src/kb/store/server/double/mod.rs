@@ -4,6 +4,7 @@
 
 mod collections;
 mod points;
+mod rest;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -22,6 +23,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Status};
 use uuid::Uuid;
 
+use self::rest::{Rest, Shelf};
 use self::wire::Wire;
 use super::{Connection, Server};
 
@@ -90,6 +92,7 @@ pub struct Double {
     handler: Handler,
     runtime: Option<Runtime>,
     address: SocketAddr,
+    rest: Rest,
 }
 
 impl Default for Double {
@@ -117,7 +120,7 @@ impl Double {
             .add_service(QdrantServer::new(handler.clone()))
             .serve_with_incoming(incoming);
         runtime.spawn(serving);
-        Self { handler, runtime: Some(runtime), address }
+        Self { handler, runtime: Some(runtime), address, rest: Rest::start() }
     }
 
     /// Where it is, with short times.
@@ -127,6 +130,7 @@ impl Double {
             write_timeout: Duration::from_secs(10),
             patience: Duration::from_secs(20),
             stall: Duration::from_secs(5),
+            rest_url: Some(format!("http://{}", self.rest.address)),
             ..Connection::new(&format!("http://{}", self.address))
         }
     }
@@ -144,6 +148,31 @@ impl Double {
     /// Calls of a method so far.
     pub fn calls(&self, method: &str) -> usize {
         self.with(|state| state.calls.get(method).copied().unwrap_or(0))
+    }
+
+    /// Gives a collection the content of its archives. Without one it has none.
+    pub fn archive(&self, collection: &str, content: Vec<u8>) {
+        self.shelf(|shelf| shelf.contents.insert(collection.to_owned(), content));
+    }
+
+    /// Breaks off the answer to each of the next fetches of an archive after so many bytes.
+    pub fn cut_archives(&self, after: impl IntoIterator<Item = usize>) {
+        self.shelf(|shelf| shelf.cuts.extend(after));
+    }
+
+    /// First byte that each fetch of an archive asked for.
+    pub fn asked(&self) -> Vec<u64> {
+        self.shelf(|shelf| shelf.asked.clone())
+    }
+
+    /// Archives that lie on it.
+    pub fn archives(&self) -> usize {
+        self.shelf(|shelf| shelf.archives.len())
+    }
+
+    /// Looks into the archives, or changes them.
+    pub(super) fn shelf<T>(&self, f: impl FnOnce(&mut Shelf) -> T) -> T {
+        f(&mut self.rest.shelf.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Looks into it, or changes it.

@@ -1,0 +1,35 @@
+//! `cicerone kb pull`
+
+use super::build::{options, tell, watched};
+use crate::cli::args::KbPullArgs;
+use crate::cli::context::Context;
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::interrupt;
+use crate::kb::build::pull;
+use crate::kb::{BuildOptions, Home};
+
+/// Runs the command.
+pub(super) fn run(context: &Context, args: &KbPullArgs) -> anyhow::Result<Exit> {
+    let config = context.config()?;
+    let name = args.name.as_ref().unwrap_or(&config.kb.name);
+    let configured = options(&config, name)?;
+    let Home { root, remote } = configured.home.clone();
+    let Some(remote) = remote else {
+        return Err(Failure::new(Exit::Usage, "no_server", "there is no server to pull from")
+            .hint("name it: --set kb.server.url=http://HOST:6334")
+            .into());
+    };
+    let options = BuildOptions {
+        home: Home { root, remote: None },
+        keep: args.keep.map_or(configured.keep, usize::from),
+        ..configured
+    };
+    let pictures = args.pictures.as_deref().map(fs_err::canonicalize).transpose()?;
+    let guard = interrupt::guard();
+    let report = watched(&context.screen, |watch| pull(&options, &remote, pictures, guard.flag(), watch))?;
+    let told = tell(&context.screen, args.json, &report)?;
+    if !args.json {
+        context.screen.note("to ask it: unset kb.server.url");
+    }
+    Ok(told)
+}
