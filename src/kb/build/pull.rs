@@ -107,7 +107,7 @@ impl Pull<'_> {
             Ok(None) => return Err(KbError::Interrupted { articles: 0 }),
             // What has arrived is worth another try.
             Err(StoreError::Server(e)) if arrived == 0 => {
-                watch(copied(e.to_string()));
+                watch(copied(format!("{e} (kb.server.rest_url may name the node that has it)")));
                 return Ok(None);
             }
             Err(e) => return Err(e.into()),

@@ -168,6 +168,7 @@ fn info(held: &mut Held, stuck: bool, broken: Option<String>) -> CollectionInfo 
     let params = CollectionParams {
         vectors_config: held.config.vectors_config.clone(),
         sparse_vectors_config: held.config.sparse_vectors_config.clone(),
+        shard_number: held.config.shard_number.unwrap_or(1),
         ..CollectionParams::default()
     };
     CollectionInfo {
