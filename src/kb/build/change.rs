@@ -73,7 +73,6 @@ pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(Bui
     let key = key(&base, hash);
     task.run(&key, Some((number, &base)), watch, &mut |job, watch| {
         let begin = Instant::now();
-        let total = Some(sorted.len() as u64);
         let resumed = job.checkpoint.position.record > 0;
         // All are looked for before the first is removed.
         let mut doomed = Vec::new();
@@ -93,6 +92,7 @@ pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(Bui
         }
         job.checkpoint.position.record = 1;
         job.checkpoint.write(&job.dir)?;
+        let total = Some(doomed.len() as u64);
         for (n, ids) in doomed.chunks(REMOVED_AT_ONCE).enumerate() {
             watch(BuildEvent::Progress { stage: Stage::Remove, done: (n * REMOVED_AT_ONCE) as u64, total });
             job.store.delete(ids)?;
