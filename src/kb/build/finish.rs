@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::checkpoint::CHECKPOINT;
+use super::flow::beside;
 use super::{BuildEvent, Checkpoint, INDEX, Job, Stage, Timings, crash, room};
 use crate::io::IoError;
 use crate::kb::integrity::{list_files, remember};
@@ -20,7 +21,7 @@ pub(super) fn finish(
     timings: &mut Timings,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Manifest, KbError> {
-    let Job { number, dir, store, checkpoint } = job;
+    let Job { number, dir, store, checkpoint, .. } = job;
     let Checkpoint { key, mut counts, .. } = checkpoint;
     let mut progress = |stage, done, total| watch(BuildEvent::Progress { stage, done, total });
     let expect = |what, found, expected| {
@@ -38,7 +39,7 @@ pub(super) fn finish(
     }
     crash::at("before-index");
     let begin = Instant::now();
-    store.optimize()?;
+    beside(|| store.optimize(), || progress(Stage::Index, 0, None))??;
     crash::at("after-index");
     store.seal()?;
     timings.index = begin.elapsed();

@@ -13,6 +13,9 @@ pub mod crash;
 mod dry;
 mod fill;
 mod finish;
+mod flow;
+#[cfg(test)]
+mod flow_tests;
 mod prepare;
 mod room;
 #[cfg(test)]
@@ -29,12 +32,13 @@ use serde::Serialize;
 pub use change::{add, remove};
 pub use checkpoint::{Checkpoint, Key};
 pub use dry::{Prospect, dry_run};
+pub use flow::Flow;
 
 use super::manifest::{FORMAT, Pictures};
 use super::place::{Home, Place};
 use super::source::Identity;
 use super::store::{Engine, Store, StoreConfig, StoreError};
-use super::{Embedder, KbError, Manifest, Recipe, Source};
+use super::{Counts, Embedder, KbError, Manifest, Recipe, Source};
 use crate::io::DirLock;
 use crate::io::pictures::PictureFiles;
 
@@ -100,8 +104,8 @@ impl BuildOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
-    /// Articles are embedded and stored; counted in bytes of the source.
-    Embed,
+    /// Articles are embedded and stored; counted in bytes of the source, and in detail by each stage of it.
+    Embed(Flow),
     /// Articles are removed; counted in points.
     Remove,
     /// The engine indexes; it does not say how far it is.
@@ -112,7 +116,7 @@ pub enum Stage {
     Hash,
 }
 
-/// What a build has to say.
+/// What a build has to say. How far it is comes several times a second, whether or not there is progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildEvent {
     /// `done` of `total` in this stage.
@@ -157,16 +161,17 @@ pub struct Report {
     pub timings: Timings,
 }
 
-/// How long each stage of a build was at work. The first four run side by side.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+/// How long each stage of a build was at work. Reading and storing run beside the two that stand between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Timings {
     /// Reading and parsing the source.
     #[serde(serialize_with = "as_seconds")]
     pub read: Duration,
-    /// Looking for pictures and for what came before.
+    /// Looking for pictures and for what came before, and putting points together.
     #[serde(serialize_with = "as_seconds")]
     pub prepare: Duration,
-    /// Decoding and embedding.
+    /// Decoding and embedding: the embedder does both, one picture's decoding beside another's embedding, and says of
+    /// neither how long it took.
     #[serde(serialize_with = "as_seconds")]
     pub embed: Duration,
     /// Storing, and writing checkpoints.
@@ -271,7 +276,7 @@ impl<'a> Task<'a> {
             let outcome = if in_use { Outcome::UpToDate } else { Outcome::Swapped };
             return Ok(self.report(outcome, number, manifest, Timings::default()));
         }
-        let (mut job, outcome) = match resume(options, place, key, watch)? {
+        let (mut job, outcome) = match resume(options, place, key, base.map(|(_, manifest)| manifest), watch)? {
             Some(job) => (job, Outcome::Resumed),
             None => (Job::create(place, key, base)?, Outcome::Built),
         };
@@ -294,6 +299,8 @@ struct Job {
     dir: PathBuf,
     store: Box<dyn Store>,
     checkpoint: Checkpoint,
+    /// What it began with: nothing, or what the knowledge base holds that it changes.
+    base: Counts,
 }
 
 impl Job {
@@ -303,12 +310,13 @@ impl Job {
         fs_err::create_dir(&dir)?;
         let store = place.create_store(number, key.engine, &key.store, base.map(|(base, _)| base))?;
         crash::at("after-create");
-        let checkpoint = Checkpoint::new(key.clone(), base.map(|(_, manifest)| manifest));
+        let base = base.map(|(_, manifest)| manifest);
+        let checkpoint = Checkpoint::new(key.clone(), base);
         checkpoint.write(&dir)?;
-        Ok(Self { number, dir, store, checkpoint })
+        Ok(Self { number, dir, store, checkpoint, base: Self::held(base) })
     }
 
-    fn open(place: &Place, number: u32, checkpoint: Checkpoint) -> Result<Self, StoreError> {
+    fn open(place: &Place, number: u32, checkpoint: Checkpoint, base: Option<&Manifest>) -> Result<Self, StoreError> {
         let dir = place.build(number);
         let store = place.open_store(number, checkpoint.key.engine, &checkpoint.key.store)?;
         let (found, expected) = (store.count()?, checkpoint.counts.points);
@@ -317,7 +325,15 @@ impl Job {
             let reason = format!("it holds {found} points, its checkpoint says {expected}");
             return Err(StoreError::Engine { what: "resume", reason });
         }
-        Ok(Self { number, dir, store, checkpoint })
+        Ok(Self { number, dir, store, checkpoint, base: Self::held(base) })
+    }
+
+    fn held(base: Option<&Manifest>) -> Counts {
+        base.map(|base| base.counts).unwrap_or_default()
+    }
+
+    fn quarantine(&self) -> PathBuf {
+        self.dir.join(QUARANTINE)
     }
 }
 
@@ -339,6 +355,7 @@ fn resume(
     options: &BuildOptions,
     place: &Place,
     key: &Key,
+    base: Option<&Manifest>,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Option<Job>, KbError> {
     let mut job = None;
@@ -357,7 +374,7 @@ fn resume(
             } else if !differs.is_empty() {
                 why = format!("{differs} changed");
             } else {
-                match Job::open(place, number, checkpoint) {
+                match Job::open(place, number, checkpoint, base) {
                     Ok(opened) => {
                         watch(BuildEvent::Note(format!("going on behind record {record}")));
                         job = Some(opened);
