@@ -22,6 +22,7 @@ pub fn show_stage(progress: &mut Progress, event: BuildEvent) {
             let (label, unit) = match stage {
                 Stage::Embed(_) => ("embedding", Unit::Bytes),
                 Stage::Remove => ("removing", Unit::Things("points")),
+                Stage::Index if total.is_some() => ("indexing", Unit::Things("vectors")),
                 Stage::Index => ("indexing", Unit::Things("")),
                 Stage::Verify => ("reading back", Unit::Things("points")),
                 Stage::Hash => ("hashing", Unit::Bytes),

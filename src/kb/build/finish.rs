@@ -39,7 +39,11 @@ pub(super) fn finish(
     }
     crash::at("before-index");
     let begin = Instant::now();
-    beside(|| store.optimize(), || progress(Stage::Index, 0, None))??;
+    let tell = || {
+        let (done, all) = store.indexed().unzip();
+        progress(Stage::Index, done.unwrap_or(0), all);
+    };
+    beside(|| store.optimize(), tell)??;
     crash::at("after-index");
     store.seal()?;
     timings.index = begin.elapsed();

@@ -108,7 +108,7 @@ pub enum Stage {
     Embed(Flow),
     /// Articles are removed; counted in points.
     Remove,
-    /// The engine indexes; it does not say how far it is.
+    /// The engine indexes; counted in vectors where it says how far it is, as a server does.
     Index,
     /// What is on disk is read back; counted in points.
     Verify,
