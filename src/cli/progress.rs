@@ -24,7 +24,11 @@ pub struct Progress {
     bar: ProgressBar,
     label: String,
     unit: Unit,
+    /// Lines below the bar.
+    details: Vec<String>,
     started: Instant,
+    /// Where it stood when it was first told: what is behind that says nothing of the pace.
+    first: Option<(u64, Instant)>,
     told: Instant,
 }
 
@@ -40,7 +44,8 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
         let now = Instant::now();
-        let progress = Self { screen: screen.clone(), bar, label: label.to_owned(), unit, started: now, told: now };
+        let (screen, label, details) = (screen.clone(), label.to_owned(), Vec::new());
+        let progress = Self { screen, bar, label, unit, details, started: now, first: None, told: now };
         progress.style(false);
         progress
     }
@@ -53,21 +58,40 @@ impl Progress {
             self.bar.set_message(label.to_owned());
             self.bar.unset_length();
             self.bar.reset();
+            self.details.clear();
             self.started = Instant::now();
+            self.first = None;
             self.style(false);
         }
     }
 
     /// `done` of `total`.
     pub fn set(&mut self, done: u64, total: Option<u64>) {
+        self.set_with(done, total, Vec::new());
+    }
+
+    /// `done` of `total`, and what there is to say of it: each a line below the bar, or a part of the plain line.
+    pub fn set_with(&mut self, done: u64, total: Option<u64>, details: Vec<String>) {
+        self.bar.set_position(done);
+        let restyled = total != self.bar.length() || details.len() != self.details.len();
         if total != self.bar.length() {
             match total {
                 Some(total) => self.bar.set_length(total),
                 None => self.bar.unset_length(),
             }
+        }
+        if self.first.is_none() {
+            self.first = Some((done, Instant::now()));
+            // The bar looks at its position when it is given a length; from there its pace is counted.
+            self.bar.reset_eta();
+        }
+        if details != self.details {
+            self.bar.set_prefix(details.join("\n  "));
+            self.details = details;
+        }
+        if restyled {
             self.style(total.is_some());
         }
-        self.bar.set_position(done);
         if self.screen.lines() && self.told.elapsed() >= EVERY {
             self.told = Instant::now();
             self.screen.note(self.sentence(done, total));
@@ -87,7 +111,8 @@ impl Progress {
             (false, Unit::Things("")) => "{spinner} {msg} {elapsed}",
             (false, Unit::Things(_)) => "{spinner} {msg} {pos}",
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        let below = if self.details.is_empty() { "" } else { "\n  {prefix}" };
+        if let Ok(style) = ProgressStyle::with_template(&format!("{template}{below}")) {
             self.bar.set_style(style.progress_chars("=> "));
         }
     }
@@ -95,22 +120,32 @@ impl Progress {
     fn sentence(&self, done: u64, total: Option<u64>) -> String {
         let amount = |n: u64| match self.unit {
             Unit::Bytes => bytes(n),
-            Unit::Things(_) => n.to_string(),
+            Unit::Things(_) => grouped(n),
         };
         let things = match self.unit {
             Unit::Things(things) if !things.is_empty() => format!(" {things}"),
             _ => String::new(),
         };
-        let seconds = self.started.elapsed().as_secs_f64();
-        let rate = done as f64 / seconds.max(1e-9);
+        let mut parts = Vec::new();
         match total {
-            Some(total) if done > 0 && total >= done => {
-                let left = (total - done) as f64 / rate;
-                format!("{}: {} of {}{things}, {left:.0} s left", self.label, amount(done), amount(total))
+            Some(total) => {
+                let share = done as f64 * 100.0 / total.max(1) as f64;
+                parts.push(format!("{share:.0} % ({} of {}{things})", amount(done), amount(total)));
+                let (from, since) = self.first.unwrap_or((0, self.started));
+                if done > from && total >= done {
+                    let per_s = (done - from) as f64 / since.elapsed().as_secs_f64().max(1e-9);
+                    parts.push(format!("{} left", duration((total - done) as f64 / per_s)));
+                }
             }
-            Some(total) => format!("{}: {} of {}{things}", self.label, amount(done), amount(total)),
-            None => format!("{}: {}{things}, {seconds:.0} s", self.label, amount(done)),
+            None => {
+                if self.unit != Unit::Things("") {
+                    parts.push(format!("{}{things}", amount(done)));
+                }
+                parts.push(duration(self.started.elapsed().as_secs_f64()));
+            }
         }
+        let details = self.details.iter().map(|detail| format!("; {detail}"));
+        format!("{}: {}{}", self.label, parts.join(", "), details.collect::<String>())
     }
 }
 
@@ -136,6 +171,31 @@ pub fn bytes(n: u64) -> String {
     if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") }
 }
 
+/// A number for people: `1,234,567`.
+#[must_use]
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time for people, in seconds, minutes, or hours and minutes: `40 s`, `63 min`, `2 h 5 min`.
+#[must_use]
+pub fn duration(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).round() as u64;
+    match seconds {
+        s if s < 100.0 => format!("{s:.0} s"),
+        _ if minutes < 100 => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
@@ -150,10 +210,36 @@ mod tests {
     }
 
     #[test]
+    fn numbers_and_times_are_said_as_people_say_them() {
+        let numbers = [0, 999, 1000, 12_000, 100_000, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "12,000", "100,000", "1,234,567"]);
+        let times = [0.2, 99.4, 100.0, 3780.0, 7500.0, 360_000.0].map(duration);
+        assert_eq!(times, ["0 s", "99 s", "2 min", "63 min", "2 h 5 min", "100 h 0 min"]);
+    }
+
+    #[test]
     fn a_plain_line_names_work_amount_and_time_left() {
-        let progress = Progress::new(&Screen::plain(), "embedding", Unit::Things("lines"));
+        let mut progress = Progress::new(&Screen::plain(), "embedding", Unit::Things("lines"));
         let line = progress.sentence(10, Some(20));
-        assert!(line.starts_with("embedding: 10 of 20 lines, ") && line.ends_with(" s left"), "{line}");
-        assert_eq!(progress.sentence(0, Some(20)), "embedding: 0 of 20 lines");
+        assert!(line.starts_with("embedding: 50 % (10 of 20 lines), ") && line.ends_with(" s left"), "{line}");
+        assert_eq!(progress.sentence(0, Some(20)), "embedding: 0 % (0 of 20 lines)");
+        assert_eq!(progress.sentence(1200, None), "embedding: 1,200 lines, 0 s");
+        progress.set_with(0, Some(20), vec!["read 3".into(), "busy".into()]);
+        assert_eq!(progress.sentence(0, Some(20)), "embedding: 0 % (0 of 20 lines); read 3; busy");
+        progress.rename("indexing", Unit::Things(""));
+        assert_eq!(progress.sentence(0, None), "indexing: 0 s");
+    }
+
+    #[test]
+    fn the_pace_of_work_that_goes_on_is_that_of_this_run() {
+        let mut progress = Progress::new(&Screen::plain(), "embedding", Unit::Bytes);
+        progress.set(900_000, Some(1_000_000));
+        assert_eq!(progress.sentence(900_000, Some(1_000_000)), "embedding: 90 % (900.0 kB of 1.0 MB)");
+        std::thread::sleep(Duration::from_millis(100));
+        progress.set(900_010, Some(1_000_000));
+        assert!(progress.bar.per_sec() < 1000.0, "{} bytes a second", progress.bar.per_sec());
+        let line = progress.sentence(900_010, Some(1_000_000));
+        let minutes = line.strip_suffix(" min left").and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+        assert!(minutes.is_some_and(|minutes| minutes >= 16), "{line}");
     }
 }

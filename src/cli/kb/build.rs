@@ -1,5 +1,6 @@
 //! `cicerone kb build`
 
+use super::stages::watched;
 use super::{Versioned, describe};
 use crate::cli::args::KbBuildArgs;
 use crate::cli::context::{Context, picture_limits};
@@ -9,7 +10,7 @@ use crate::cli::progress::{Progress, Unit};
 use crate::cli::screen::Screen;
 use crate::config::Config;
 use crate::io::pictures::PictureFiles;
-use crate::kb::build::{Prospect, Stage, Timings, add, dry_run, remove};
+use crate::kb::build::{Prospect, Timings, add, dry_run, remove};
 use crate::kb::store::StoreConfig;
 use crate::kb::vectors::VectorFile;
 use crate::kb::{self, BuildEvent, BuildOptions, Embedder, KbError, Outcome, Recipe, Report, Source};
@@ -105,7 +106,12 @@ fn prospect(
     let texts = engines::document_texts(config)?;
     let beyond = |text: &str| texts.beyond(text).unwrap_or(0);
     let guard = interrupt::guard();
-    Ok(watched(&context.screen, |watch| dry_run(options, source, &beyond, guard.flag(), watch))?)
+    // Nothing is embedded or stored, so that there is nothing to tell of it.
+    let mut progress = Progress::new(&context.screen, "reading", Unit::Bytes);
+    Ok(dry_run(options, source, &beyond, guard.flag(), &mut |event| match event {
+        BuildEvent::Progress { done, total, .. } => progress.set(done, total),
+        BuildEvent::Note(text) => progress.note(&text),
+    })?)
 }
 
 fn tell_prospect(context: &Context, args: &KbBuildArgs, prospect: &Prospect) -> anyhow::Result<Exit> {
@@ -200,34 +206,6 @@ fn build_over(
         let run = if adds { add } else { kb::build };
         run(options, source, embedder, guard.flag(), watch)
     })
-}
-
-/// Shows how far a build is.
-pub(super) fn watched<T>(
-    screen: &Screen,
-    work: impl FnOnce(&mut dyn FnMut(BuildEvent)) -> Result<T, KbError>,
-) -> Result<T, KbError> {
-    let mut progress = Progress::new(screen, "embedding", Unit::Bytes);
-    work(&mut |event| show_stage(&mut progress, event))
-}
-
-/// Shows one event of a build.
-pub fn show_stage(progress: &mut Progress, event: BuildEvent) {
-    match event {
-        BuildEvent::Note(text) => progress.note(&text),
-        BuildEvent::Progress { stage, done, total } => {
-            match stage {
-                Stage::Fetch => progress.rename("fetching its archive", Unit::Bytes),
-                Stage::Copy => progress.rename("copying", Unit::Things("points")),
-                Stage::Embed => progress.rename("embedding", Unit::Bytes),
-                Stage::Remove => progress.rename("removing", Unit::Things("points")),
-                Stage::Index => progress.rename("indexing", Unit::Things("")),
-                Stage::Verify => progress.rename("reading back", Unit::Things("points")),
-                Stage::Hash => progress.rename("hashing", Unit::Bytes),
-            }
-            progress.set(done, total);
-        }
-    }
 }
 
 /// What a build did, in a sentence.

@@ -3,10 +3,12 @@
 mod build;
 mod pull;
 mod search;
+mod stages;
 
 use serde::Serialize;
 
-pub use build::{build_with, options, sentence, show_stage, start_retriever};
+pub use build::{build_with, options, sentence, start_retriever};
+pub use stages::show_stage;
 
 use super::args::{KbArgs, KbCommand, KbDropArgs, KbExportArgs, KbListArgs, KbStatusArgs, KbUseArgs, KbVerifyArgs};
 use super::context::{Context, picture_limits};

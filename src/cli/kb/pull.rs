@@ -1,6 +1,7 @@
 //! `cicerone kb pull`
 
-use super::build::{options, tell, watched};
+use super::build::{options, tell};
+use super::stages::watched;
 use crate::cli::args::KbPullArgs;
 use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};

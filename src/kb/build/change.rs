@@ -41,7 +41,7 @@ pub fn add(
         return Ok(task.report(super::Outcome::UpToDate, number, base, Timings::default()));
     }
     let key = key(&base, identity.hash.clone());
-    task.run(&key, &mut task.over(&key, Some((number, &base))), watch, &mut |job, watch| {
+    task.run(&key, Some(&base), &mut task.over(&key, Some(number)), watch, &mut |job, watch| {
         let timings = fill::fill(job, options, source, pictures.clone(), embedder, cancel, watch)?;
         source.check_unchanged()?;
         let sources = base.sources.iter().chain([&identity]).cloned().collect();
@@ -72,9 +72,8 @@ pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(Bui
         return Err(KbError::NothingLeft { name: options.name.clone() });
     }
     let key = key(&base, hash);
-    task.run(&key, &mut task.over(&key, Some((number, &base))), watch, &mut |job, watch| {
+    task.run(&key, Some(&base), &mut task.over(&key, Some(number)), watch, &mut |job, watch| {
         let begin = Instant::now();
-        let total = Some(sorted.len() as u64);
         let resumed = job.checkpoint.position.record > 0;
         // All are looked for before the first is removed.
         let mut doomed = Vec::new();
@@ -94,6 +93,7 @@ pub fn remove(options: &BuildOptions, urls: &[String], watch: &mut dyn FnMut(Bui
         }
         job.checkpoint.position.record = 1;
         job.checkpoint.write(&job.dir)?;
+        let total = Some(doomed.len() as u64);
         for (n, ids) in doomed.chunks(REMOVED_AT_ONCE).enumerate() {
             watch(BuildEvent::Progress { stage: Stage::Remove, done: (n * REMOVED_AT_ONCE) as u64, total });
             job.store.delete(ids)?;

@@ -62,7 +62,8 @@ pub fn dry_run(
     };
     let dir = tempfile::tempdir()?;
     let checkpoint = Checkpoint::new(key, None);
-    let mut job = Job { number: 0, dir: dir.path().to_owned(), store: Box::new(Seen::default()), checkpoint };
+    let (store, base) = (Box::new(Seen::default()), Counts::default());
+    let mut job = Job { number: 0, dir: dir.path().to_owned(), store, checkpoint, base };
     let options = BuildOptions { max_malformed: Some(u64::MAX), checkpoint_every: usize::MAX, ..options.clone() };
     let reader = Reader { beyond, texts: AtomicU64::new(0), tokens: AtomicU64::new(0) };
     let timings = match fill::fill(&mut job, &options, source, pictures, &reader, cancel, watch) {

@@ -1,15 +1,15 @@
 //! The long part of a build: a source's articles go into the store, batch by batch.
 //!
-//! Three threads with short queues between them, so that the encoder waits for nobody: one reads and parses, the
-//! caller's decides what is embedded and has it embedded, one stores and writes the checkpoints.
+//! Three threads with short queues between them, so that the encoder waits for nobody: one reads and parses, one
+//! decides what is embedded and has it embedded, one stores and writes the checkpoints. The caller's thread watches.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
 
+use super::flow::{Meters, beside};
 use super::prepare::Preparer;
-use super::{BuildEvent, BuildOptions, Checkpoint, Job, MOST_MALFORMED, QUARANTINE, Stage, Timings, crash, room};
+use super::{BuildEvent, BuildOptions, Checkpoint, Job, MOST_MALFORMED, Stage, Timings, crash, room};
 use crate::io::pictures::PictureFiles;
 use crate::kb::source::{Malformed, SourceError};
 use crate::kb::store::{Point, Store};
@@ -52,82 +52,82 @@ pub(super) fn fill(
 ) -> Result<Timings, KbError> {
     let identity = source.identity().clone();
     if job.checkpoint.complete {
-        return check(&job.checkpoint, options, &identity.path, &job.dir).map(|()| Timings::default());
+        return check(job, options, &identity.path).map(|()| Timings::default());
     }
     let total = Some(identity.bytes);
     source.resume_after(job.checkpoint.position)?;
-    let store = job.store.as_ref();
-    let quarantine = job.dir.join(QUARANTINE);
-    let mut preparer = Preparer::new(&job.checkpoint, &quarantine, store, embedder, pictures, &identity, options)?;
+    let meters = &Meters::new(&job.checkpoint, job.base, source.bytes_read());
+    let mut preparer = Preparer::new(job, options, &identity, pictures, embedder, meters)?;
+    let (store, quarantine) = (job.store.as_ref(), job.quarantine());
     let size = job.checkpoint.key.recipe.batch;
     let start = job.checkpoint.position;
-    let mut timings = Timings::default();
+    let mut tell = || watch(BuildEvent::Progress { stage: Stage::Embed(meters.flow()), done: meters.bytes(), total });
+    tell();
 
     let (batches_in, batches) = sync_channel::<Result<Batch, SourceError>>(QUEUE);
     let (to_store, stored) = sync_channel::<Stored>(QUEUE);
-    let dir = job.dir.clone();
-    let outcome = std::thread::scope(|scope| {
-        let reader = scope.spawn(move || read(source, size, start, &batches_in));
-        let writer = scope.spawn(move || write(store, &dir, &quarantine, &stored));
-        let mut done = 0;
-        let mut work = || -> Result<(), KbError> {
-            let mut taken = 0;
-            while let Ok(batch) = batches.recv() {
-                let batch = batch?;
-                watch(BuildEvent::Progress { stage: Stage::Embed, done, total });
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(KbError::Interrupted { articles: preparer.checkpoint.counts.articles });
+    let dir = job.dir.as_path();
+    let stages = || {
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(move || read(source, size, start, &batches_in, meters));
+            let writer = scope.spawn(move || write(store, dir, &quarantine, &stored, meters));
+            let mut work = || -> Result<(), KbError> {
+                let mut taken = 0;
+                while let Ok(batch) = batches.recv() {
+                    let batch = batch?;
+                    if cancel.load(Ordering::Relaxed) {
+                        return Err(KbError::Interrupted { articles: preparer.checkpoint.counts.articles });
+                    }
+                    let (read, more) = (batch.bytes_read, batch.more);
+                    let (delete, points) = preparer.points(batch)?;
+                    taken += 1;
+                    let save = !more || taken % options.checkpoint_every.max(1) == 0;
+                    let stored = Stored { delete, points, checkpoint: preparer.checkpoint()?, save };
+                    // The writer is gone only when it failed; its error is told below.
+                    if to_store.send(stored).is_err() {
+                        return Ok(());
+                    }
+                    meters.have_passed(read);
                 }
-                let (read, more) = (batch.bytes_read, batch.more);
-                let (delete, points) = preparer.points(batch)?;
-                taken += 1;
-                let save = !more || taken % options.checkpoint_every.max(1) == 0;
-                let stored = Stored { delete, points, checkpoint: preparer.checkpoint()?, save };
-                // The writer is gone only when it failed; its error is told below.
-                if to_store.send(stored).is_err() {
-                    return Ok(());
-                }
-                done = read;
-            }
-            // A reader that ends without saying that this was all has broken off.
-            if preparer.checkpoint.complete { Ok(()) } else { Err(KbError::Thread) }
-        };
-        let outcome = work();
-        // Both ends see that no more comes.
-        drop(batches);
-        drop(to_store);
-        let reading = reader.join().unwrap_or_default();
-        let (last, storing) = writer.join().unwrap_or((Err(KbError::Thread), Duration::ZERO));
-        timings = Timings { read: reading, store: storing, ..preparer.timings };
-        let last = last?;
-        outcome.map(|()| last)
-    });
+                // A reader that ends without saying that this was all has broken off.
+                if preparer.checkpoint.complete { Ok(()) } else { Err(KbError::Thread) }
+            };
+            let outcome = work();
+            // Both ends see that no more comes.
+            drop(batches);
+            drop(to_store);
+            // One that panicked was noticed above.
+            let _ = reader.join();
+            let last = writer.join().unwrap_or(Err(KbError::Thread))?;
+            outcome.map(|()| last)
+        })
+    };
     // What was stored before an error is in the checkpoint that the writer left.
-    let last = outcome?;
+    let last = beside(stages, &mut tell)??;
+    meters.have_passed(identity.bytes);
+    tell();
     if let Some(last) = last {
         job.checkpoint = last;
     }
-    watch(BuildEvent::Progress { stage: Stage::Embed, done: identity.bytes, total });
-    check(&job.checkpoint, options, &identity.path, &job.dir)?;
-    Ok(timings)
+    check(job, options, &identity.path)?;
+    Ok(meters.timings())
 }
 
-/// Parses batches until the source ends, fails, or nobody wants more; tells how long it was at work.
+/// Parses batches until the source ends, fails, or nobody wants more.
 fn read(
     source: &mut dyn Source,
     size: usize,
     start: Position,
     to: &SyncSender<Result<Batch, SourceError>>,
-) -> Duration {
-    let mut busy = Duration::ZERO;
+    meters: &Meters,
+) {
     let mut position = start;
     loop {
-        let begin = Instant::now();
-        let batch = next_batch(source, size, &mut position);
-        busy += begin.elapsed();
+        let batch = meters.reading.time(|| next_batch(source, size, &mut position));
+        meters.have_read(position.record);
         let ends = !matches!(batch, Ok(Batch { more: true, .. }));
         if to.send(batch).is_err() || ends {
-            return busy;
+            return;
         }
     }
 }
@@ -153,19 +153,23 @@ fn next_batch(source: &mut dyn Source, size: usize, position: &mut Position) -> 
     Ok(Batch { rows, bytes_read: source.bytes_read(), position: *position, more })
 }
 
-/// Stores what comes until no more does, then makes it durable; gives the last checkpoint and the time at work.
+/// Stores what comes until no more does, then makes it durable; gives the last checkpoint.
 fn write(
     store: &dyn Store,
     dir: &Path,
     quarantine: &Path,
     from: &Receiver<Stored>,
-) -> (Result<Option<Checkpoint>, KbError>, Duration) {
-    let mut busy = Duration::ZERO;
+    meters: &Meters,
+) -> Result<Option<Checkpoint>, KbError> {
+    let save = |checkpoint: &Checkpoint| {
+        save(store, dir, quarantine, checkpoint)?;
+        meters.have_saved();
+        Ok::<_, KbError>(())
+    };
     let mut last = None;
     let mut unsaved = false;
-    let mut work = || -> Result<(), KbError> {
-        while let Ok(Stored { delete, points, checkpoint, save: now }) = from.recv() {
-            let begin = Instant::now();
+    while let Ok(Stored { delete, points, checkpoint, save: now }) = from.recv() {
+        meters.storing.time(|| {
             if !delete.is_empty() {
                 store.delete(&delete)?;
             }
@@ -174,22 +178,16 @@ fn write(
                 store.upsert(points)?;
                 crash::at("in-upsert");
             }
-            if now {
-                save(store, dir, quarantine, &checkpoint)?;
-            }
-            unsaved = !now;
-            last = Some(checkpoint);
-            busy += begin.elapsed();
-        }
-        let begin = Instant::now();
-        if let (true, Some(checkpoint)) = (unsaved, &last) {
-            save(store, dir, quarantine, checkpoint)?;
-        }
-        busy += begin.elapsed();
-        Ok(())
-    };
-    let outcome = work();
-    (outcome.map(|()| last), busy)
+            meters.have_stored(&checkpoint.counts);
+            if now { save(&checkpoint) } else { Ok(()) }
+        })?;
+        unsaved = !now;
+        last = Some(checkpoint);
+    }
+    if let (true, Some(checkpoint)) = (unsaved, &last) {
+        meters.storing.time(|| save(checkpoint))?;
+    }
+    Ok(last)
 }
 
 /// Makes everything so far durable, then says so in the checkpoint.
@@ -203,9 +201,9 @@ fn save(store: &dyn Store, dir: &Path, quarantine: &Path, checkpoint: &Checkpoin
 }
 
 /// Sees that a source read to its end makes a knowledge base.
-fn check(checkpoint: &Checkpoint, options: &BuildOptions, source: &Path, dir: &Path) -> Result<(), KbError> {
-    let (counts, quarantine) = (&checkpoint.counts, dir.join(QUARANTINE));
-    let share = || checkpoint.position.record.div_ceil(100).clamp(1, MOST_MALFORMED);
+fn check(job: &Job, options: &BuildOptions, source: &Path) -> Result<(), KbError> {
+    let (counts, quarantine) = (&job.checkpoint.counts, job.quarantine());
+    let share = || job.checkpoint.position.record.div_ceil(100).clamp(1, MOST_MALFORMED);
     let limit = options.max_malformed.unwrap_or_else(share);
     let (found, source_path) = (counts.quarantined, source.to_owned());
     if found > limit {

@@ -3,6 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::checkpoint::CHECKPOINT;
+use super::flow::beside;
 use super::{BuildEvent, Checkpoint, Filled, INDEX, Job, Stage, crash, room};
 use crate::io::IoError;
 use crate::kb::integrity::{list_files, remember};
@@ -18,7 +19,7 @@ pub(super) fn finish(
     filled: &mut Filled,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Manifest, KbError> {
-    let Job { number, dir, store, checkpoint } = job;
+    let Job { number, dir, store, checkpoint, .. } = job;
     let timings = &mut filled.timings;
     let Checkpoint { key, mut counts, .. } = checkpoint;
     let mut progress = |stage, done, total| watch(BuildEvent::Progress { stage, done, total });
@@ -37,7 +38,11 @@ pub(super) fn finish(
     }
     crash::at("before-index");
     let begin = Instant::now();
-    store.optimize()?;
+    let tell = || {
+        let (done, all) = store.indexed().unzip();
+        progress(Stage::Index, done.unwrap_or(0), all);
+    };
+    beside(|| store.optimize(), tell)??;
     crash::at("after-index");
     store.seal()?;
     timings.index = begin.elapsed();

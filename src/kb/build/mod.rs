@@ -13,6 +13,9 @@ pub mod crash;
 mod dry;
 mod fill;
 mod finish;
+mod flow;
+#[cfg(test)]
+mod flow_tests;
 mod prepare;
 mod pull;
 mod room;
@@ -30,13 +33,14 @@ use serde::Serialize;
 pub use change::{add, remove};
 pub use checkpoint::{Checkpoint, Key};
 pub use dry::{Prospect, dry_run};
+pub use flow::Flow;
 pub use pull::pull;
 
 use super::manifest::{FORMAT, Pictures};
 use super::place::{Home, Place};
 use super::source::Identity;
 use super::store::{Engine, Store, StoreConfig, StoreError};
-use super::{Embedder, KbError, Manifest, Recipe, Source};
+use super::{Counts, Embedder, KbError, Manifest, Recipe, Source};
 use crate::io::DirLock;
 use crate::io::pictures::PictureFiles;
 
@@ -106,11 +110,11 @@ pub enum Stage {
     Fetch,
     /// Points come from a server; counted in points.
     Copy,
-    /// Articles are embedded and stored; counted in bytes of the source.
-    Embed,
+    /// Articles are embedded and stored; counted in bytes of the source, and in detail by each stage of it.
+    Embed(Flow),
     /// Articles are removed; counted in points.
     Remove,
-    /// The engine indexes; it does not say how far it is.
+    /// The engine indexes; counted in vectors where it says how far it is, as a server does.
     Index,
     /// What is on disk is read back; counted in points.
     Verify,
@@ -118,7 +122,7 @@ pub enum Stage {
     Hash,
 }
 
-/// What a build has to say.
+/// What a build has to say. How far it is comes several times a second, whether or not there is progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildEvent {
     /// `done` of `total` in this stage.
@@ -163,16 +167,17 @@ pub struct Report {
     pub timings: Timings,
 }
 
-/// How long each stage of a build was at work. The first four run side by side.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+/// How long each stage of a build was at work. Reading and storing run beside the two that stand between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Timings {
     /// Reading and parsing the source.
     #[serde(serialize_with = "as_seconds")]
     pub read: Duration,
-    /// Looking for pictures and for what came before.
+    /// Looking for pictures and for what came before, and putting points together.
     #[serde(serialize_with = "as_seconds")]
     pub prepare: Duration,
-    /// Decoding and embedding.
+    /// Decoding and embedding: the embedder does both, one picture's decoding beside another's embedding, and says of
+    /// neither how long it took.
     #[serde(serialize_with = "as_seconds")]
     pub embed: Duration,
     /// Storing, and writing checkpoints.
@@ -232,7 +237,7 @@ pub fn build(
         store: StoreConfig { dim: embedder.dim(), vectors: embedder.vectors(), ..options.store.clone() },
         pictures: Pictures::of(&pictures),
     };
-    task.run(&key, &mut task.over(&key, None), watch, &mut |job, watch| {
+    task.run(&key, None, &mut task.over(&key, None), watch, &mut |job, watch| {
         let timings = fill::fill(job, options, source, pictures.clone(), embedder, cancel, watch)?;
         source.check_unchanged()?;
         Ok(Filled { sources: vec![source.identity().clone()], timings, content_hash: None })
@@ -247,8 +252,8 @@ struct Task<'a> {
     _lock: DirLock,
 }
 
-/// Begins a job: makes the store of the build of this number, and says what it begins with.
-type Beginning<'a> = dyn FnMut(u32, &mut dyn FnMut(BuildEvent)) -> Result<(Box<dyn Store>, Checkpoint), KbError> + 'a;
+/// Makes the store of the build of this number.
+type Beginning<'a> = dyn FnMut(u32, &mut dyn FnMut(BuildEvent)) -> Result<Box<dyn Store>, KbError> + 'a;
 
 /// Fills a job.
 type Filling<'a> = dyn FnMut(&mut Job, &mut dyn FnMut(BuildEvent)) -> Result<Filled, KbError> + 'a;
@@ -271,22 +276,21 @@ impl<'a> Task<'a> {
         Ok(Self { options, place, start, _lock: lock })
     }
 
-    /// Begins with nothing, or with a copy of `base`.
+    /// Makes an empty store, or a copy of that of the build `base`.
     fn over<'b>(
         &'b self,
         key: &'b Key,
-        base: Option<(u32, &'b Manifest)>,
-    ) -> impl FnMut(u32, &mut dyn FnMut(BuildEvent)) -> Result<(Box<dyn Store>, Checkpoint), KbError> + 'b {
-        move |number, _| {
-            let store = self.place.create_store(number, key.engine, &key.store, base.map(|(base, _)| base))?;
-            Ok((store, Checkpoint::new(key.clone(), base.map(|(_, manifest)| manifest))))
-        }
+        base: Option<u32>,
+    ) -> impl FnMut(u32, &mut dyn FnMut(BuildEvent)) -> Result<Box<dyn Store>, KbError> + 'b {
+        move |number, _| self.place.create_store(number, key.engine, &key.store, base)
     }
 
-    /// Takes a finished build under `key` as it is, goes on with an unfinished one, or begins.
+    /// Takes a finished build under `key` as it is, goes on with an unfinished one, or begins, with what `begin` makes
+    /// and `base` describes.
     fn run(
         &self,
         key: &Key,
+        base: Option<&Manifest>,
         begin: &mut Beginning<'_>,
         watch: &mut dyn FnMut(BuildEvent),
         fill: &mut Filling<'_>,
@@ -300,9 +304,12 @@ impl<'a> Task<'a> {
             let outcome = if in_use { Outcome::UpToDate } else { Outcome::Swapped };
             return Ok(self.report(outcome, number, manifest, Timings::default()));
         }
-        let (mut job, outcome) = match resume(options, place, key, watch)? {
+        let (mut job, outcome) = match resume(options, place, key, base, watch)? {
             Some(job) => (job, Outcome::Resumed),
-            None => (Job::create(place, begin, watch)?, Outcome::Built),
+            None => (
+                Job::create(place, Checkpoint::new(key.clone(), base), base, &mut |number| begin(number, watch))?,
+                Outcome::Built,
+            ),
         };
         let mut filled = fill(&mut job, watch)?;
         let number = job.number;
@@ -323,20 +330,27 @@ struct Job {
     dir: PathBuf,
     store: Box<dyn Store>,
     checkpoint: Checkpoint,
+    /// What it began with: nothing, or what the knowledge base holds that it changes.
+    base: Counts,
 }
 
 impl Job {
-    fn create(place: &Place, begin: &mut Beginning<'_>, watch: &mut dyn FnMut(BuildEvent)) -> Result<Self, KbError> {
+    fn create(
+        place: &Place,
+        checkpoint: Checkpoint,
+        base: Option<&Manifest>,
+        begin: &mut dyn FnMut(u32) -> Result<Box<dyn Store>, KbError>,
+    ) -> Result<Self, KbError> {
         let number = place.next_number()?;
         let dir = place.build(number);
         fs_err::create_dir(&dir)?;
-        let (store, checkpoint) = begin(number, watch)?;
+        let store = begin(number)?;
         crash::at("after-create");
         checkpoint.write(&dir)?;
-        Ok(Self { number, dir, store, checkpoint })
+        Ok(Self { number, dir, store, checkpoint, base: Self::held(base) })
     }
 
-    fn open(place: &Place, number: u32, checkpoint: Checkpoint) -> Result<Self, StoreError> {
+    fn open(place: &Place, number: u32, checkpoint: Checkpoint, base: Option<&Manifest>) -> Result<Self, StoreError> {
         let dir = place.build(number);
         let store = place.open_store(number, checkpoint.key.engine, &checkpoint.key.store)?;
         let (found, expected) = (store.count()?, checkpoint.counts.points);
@@ -345,7 +359,15 @@ impl Job {
             let reason = format!("it holds {found} points, its checkpoint says {expected}");
             return Err(StoreError::Engine { what: "resume", reason });
         }
-        Ok(Self { number, dir, store, checkpoint })
+        Ok(Self { number, dir, store, checkpoint, base: Self::held(base) })
+    }
+
+    fn held(base: Option<&Manifest>) -> Counts {
+        base.map(|base| base.counts).unwrap_or_default()
+    }
+
+    fn quarantine(&self) -> PathBuf {
+        self.dir.join(QUARANTINE)
     }
 }
 
@@ -367,6 +389,7 @@ fn resume(
     options: &BuildOptions,
     place: &Place,
     key: &Key,
+    base: Option<&Manifest>,
     watch: &mut dyn FnMut(BuildEvent),
 ) -> Result<Option<Job>, KbError> {
     let mut job = None;
@@ -385,7 +408,7 @@ fn resume(
             } else if !differs.is_empty() {
                 why = format!("{differs} changed");
             } else {
-                match Job::open(place, number, checkpoint) {
+                match Job::open(place, number, checkpoint, base) {
                     Ok(opened) => {
                         watch(BuildEvent::Note(format!("going on behind record {record}")));
                         job = Some(opened);

@@ -2,14 +2,14 @@
 //! and embedded.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::fill::Batch;
-use super::{BuildOptions, Checkpoint, MOST_MALFORMED, Timings};
+use super::flow::Meters;
+use super::{BuildOptions, Checkpoint, Job, MOST_MALFORMED};
 use crate::io::pictures::PictureFiles;
 use crate::io::{IoError, JsonlWriter};
 use crate::kb::recipe::Unit;
@@ -54,9 +54,9 @@ struct Task {
 pub(super) struct Preparer<'a> {
     /// What holds when everything prepared so far is stored.
     pub checkpoint: Checkpoint,
-    pub timings: Timings,
     store: &'a dyn Store,
     embedder: &'a dyn Embedder,
+    meters: &'a Meters,
     pictures: PictureFiles,
     limit: u64,
     quarantine: JsonlWriter,
@@ -71,27 +71,27 @@ pub(super) struct Preparer<'a> {
 
 impl<'a> Preparer<'a> {
     pub(super) fn new(
-        checkpoint: &Checkpoint,
-        quarantine_path: &Path,
-        store: &'a dyn Store,
-        embedder: &'a dyn Embedder,
-        pictures: PictureFiles,
-        source: &Identity,
+        job: &'a Job,
         options: &BuildOptions,
+        source: &Identity,
+        pictures: PictureFiles,
+        embedder: &'a dyn Embedder,
+        meters: &'a Meters,
     ) -> Result<Self, KbError> {
+        let (checkpoint, quarantine_path) = (&job.checkpoint, job.quarantine());
         // What was written behind the checkpoint will be written again.
-        let file = fs_err::OpenOptions::new().create(true).write(true).truncate(false).open(quarantine_path)?;
+        let file = fs_err::OpenOptions::new().create(true).write(true).truncate(false).open(&quarantine_path)?;
         file.set_len(checkpoint.quarantine_bytes)?;
         drop(file);
         Ok(Self {
             checkpoint: checkpoint.clone(),
-            timings: Timings::default(),
-            store,
+            store: job.store.as_ref(),
             embedder,
+            meters,
             pictures,
             limit: options.max_malformed.unwrap_or(MOST_MALFORMED),
-            quarantine: JsonlWriter::open(quarantine_path)?,
-            quarantine_path: quarantine_path.to_owned(),
+            quarantine: JsonlWriter::open(&quarantine_path)?,
+            quarantine_path,
             source: source.path.clone(),
             unit: source.unit,
             generation: checkpoint.sources.len(),
@@ -105,22 +105,21 @@ impl<'a> Preparer<'a> {
 
     /// The points of a batch, and those that they take the place of.
     pub(super) fn points(&mut self, batch: Batch) -> Result<(Vec<Uuid>, Vec<Point>), KbError> {
-        let begin = Instant::now();
-        let mut articles = Vec::with_capacity(batch.rows.len());
-        for row in batch.rows {
-            match row {
-                Ok(row) => articles.push(row),
-                Err(bad) => self.refuse(bad.position, None, &bad.reason)?,
+        let meters = self.meters;
+        let mut entries = meters.preparing.time(|| {
+            let mut articles = Vec::with_capacity(batch.rows.len());
+            for row in batch.rows {
+                match row {
+                    Ok(row) => articles.push(row),
+                    Err(bad) => self.refuse(bad.position, None, &bad.reason)?,
+                }
             }
-        }
-        let mut entries = self.entries(articles)?;
-        self.timings.prepare += begin.elapsed();
-        let begin = Instant::now();
-        self.embed(&mut entries)?;
-        self.timings.embed += begin.elapsed();
+            self.entries(articles)
+        })?;
+        meters.embedding.time(|| self.embed(&mut entries))?;
         self.checkpoint.position = batch.position;
         self.checkpoint.complete = !batch.more;
-        self.encode(entries)
+        meters.preparing.time(|| self.encode(entries))
     }
 
     /// What holds when everything prepared so far is stored.
@@ -256,6 +255,7 @@ impl<'a> Preparer<'a> {
             if found.len() != part.len() {
                 return Err(failed(format!("{} embeddings of {} documents", found.len(), part.len())));
             }
+            self.meters.have_embedded(found.iter().flatten().count() as u64);
             outcomes.extend(part.into_iter().zip(found));
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{BuildEvent, BuildOptions, Checkpoint, Filled, INDEX, Key, Report, Stage, Task, Timings, room};
+use super::{BuildEvent, BuildOptions, Filled, INDEX, Key, Report, Stage, Task, Timings, room};
 use crate::kb::place::{Home, Place};
 use crate::kb::remote::Remote;
 use crate::kb::store::{Engine, Store, StoreError};
@@ -45,9 +45,9 @@ pub fn pull(
             None => pull.here.create_store(number, pull.key.engine, &pull.key.store, None)?,
         };
         fetching = begin.elapsed();
-        Ok((store, Checkpoint::new(pull.key.clone(), None)))
+        Ok(store)
     };
-    let mut report = task.run(&pull.key, &mut begin, watch, &mut |job, watch| {
+    let mut report = task.run(&pull.key, None, &mut begin, watch, &mut |job, watch| {
         let begin = Instant::now();
         if !job.checkpoint.complete {
             from.tidy(job.store.as_ref())?;

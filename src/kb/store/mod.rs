@@ -47,6 +47,11 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The engine's.
     fn optimize(&self) -> Result<(), StoreError>;
+    /// How far [`Store::optimize`] is, asked from another thread while it runs: vectors that are indexed, and all. `None`
+    /// where the engine does not say.
+    fn indexed(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// Number of points, exactly.
     ///
     /// # Errors

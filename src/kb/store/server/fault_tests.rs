@@ -347,7 +347,9 @@ fn indexing_begins_when_everything_is_stored_and_is_waited_for() {
     store.upsert(points(300)).unwrap();
     assert_eq!(double.with(|state| state.held("ruins").unwrap().threshold), 0, "held off");
     double.with(|state| state.looks = 4);
+    assert_eq!(store.indexed(), None);
     store.optimize().unwrap();
+    assert_eq!(store.indexed(), Some((300, 300)));
     assert!(double.with(|state| state.held("ruins").unwrap().threshold) > 0);
     assert!((6..12).contains(&double.calls("info")), "{}", double.calls("info"));
     // Another process that waits for the same does not make it begin anew.
@@ -369,6 +371,7 @@ fn an_index_that_does_not_get_on_is_given_up() {
     let error = failed(store.optimize());
     assert_eq!(error.kind(), Kind::Timeout);
     assert!(error.to_string().contains("0 vectors of 3 points are indexed, and no more in 0.7 s"), "{error}");
+    assert_eq!(store.indexed(), Some((0, 3)));
     assert_eq!(failed(Box::new(store).seal()).kind(), Kind::Timeout);
 }
 

@@ -60,9 +60,15 @@ pub(super) fn count(server: &Server, collection: &str, filter: Filter, exact: bo
     })
 }
 
-/// Lets the server index, and waits until it has. Where it is at it already it is left to go on: a change of settings
-/// breaks off what runs. One that stopped over an error begins again.
-pub(super) fn index(server: &Server, collection: &str, config: &StoreConfig) -> Result<(), ServerError> {
+/// Lets the server index, and waits until it has; `tell` hears at each look how many vectors are indexed, of how many.
+/// Where it is at it already it is left to go on: a change of settings breaks off what runs. One that stopped over an
+/// error begins again.
+pub(super) fn index(
+    server: &Server,
+    collection: &str,
+    config: &StoreConfig,
+    tell: &dyn Fn(u64, u64),
+) -> Result<(), ServerError> {
     let before = info(server, collection)?;
     let optimizers = before.config.as_ref().and_then(|config| config.optimizer_config.as_ref());
     let told = optimizers.is_some_and(|optimizers| optimizers.indexing_threshold == Some(INDEXED_FROM_KB));
@@ -73,12 +79,12 @@ pub(super) fn index(server: &Server, collection: &str, config: &StoreConfig) -> 
     if config.words {
         vectors += with_vector(server, collection, WORDS)?;
     }
-    wait(server, collection, config, vectors)
+    wait(server, collection, config, vectors, tell)
 }
 
 /// Waits until nothing is left to do, however much of it is indexed.
 pub(super) fn rest(server: &Server, collection: &str, config: &StoreConfig) -> Result<(), ServerError> {
-    wait(server, collection, config, 0)
+    wait(server, collection, config, 0, &|_, _| {})
 }
 
 /// A change of the optimisers' settings also starts them where they wait for one, as after a start of the server, and
@@ -100,7 +106,13 @@ struct Seen {
     segments: u64,
 }
 
-fn wait(server: &Server, collection: &str, config: &StoreConfig, vectors: u64) -> Result<(), ServerError> {
+fn wait(
+    server: &Server,
+    collection: &str,
+    config: &StoreConfig,
+    vectors: u64,
+    tell: &dyn Fn(u64, u64),
+) -> Result<(), ServerError> {
     let failed = |kind, reason: String| Err(server.error(WHAT, Failure::lasting(kind, reason)));
     let stall = server.connection().stall;
     let mut pause = LOOKS.0;
@@ -121,6 +133,8 @@ fn wait(server: &Server, collection: &str, config: &StoreConfig, vectors: u64) -
             points: info.points_count(),
             segments: info.segments_count,
         };
+        // Approximate, and more while segments are merged.
+        tell(now.indexed.min(vectors), vectors);
         if seen.as_ref() != Some(&now) {
             moved = Instant::now();
             nudged = false;

@@ -1,7 +1,7 @@
 //! A collection of a server as a store.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::query::Variant;
@@ -43,6 +43,8 @@ pub struct ServerStore {
     words: Option<Words>,
     /// Whether every point is compared: decided at the first search, after which little is stored.
     exact: OnceLock<bool>,
+    /// What the server last said of its index, and what it will be in the end.
+    indexed: Mutex<Option<(u64, u64)>>,
 }
 
 impl std::fmt::Debug for ServerStore {
@@ -106,7 +108,8 @@ impl ServerStore {
     fn over(server: &Server, collection: &str, config: &StoreConfig) -> Result<Self, StoreError> {
         let words = config.words.then(Words::new).transpose()?;
         let (server, config) = (server.clone(), config.clone());
-        Ok(Self { server, collection: collection.to_owned(), config, words, exact: OnceLock::new() })
+        let (collection, exact, indexed) = (collection.to_owned(), OnceLock::new(), Mutex::default());
+        Ok(Self { server, collection, config, words, exact, indexed })
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -275,7 +278,13 @@ impl Store for ServerStore {
 
     /// Switches indexing on and waits until the server has nothing left to do. It goes on there when this process ends.
     fn optimize(&self) -> Result<(), StoreError> {
-        Ok(settle::index(&self.server, &self.collection, &self.config)?)
+        Ok(settle::index(&self.server, &self.collection, &self.config, &|indexed, all| {
+            *self.indexed.lock().unwrap_or_else(PoisonError::into_inner) = Some((indexed, all));
+        })?)
+    }
+
+    fn indexed(&self) -> Option<(u64, u64)> {
+        *self.indexed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self) -> Result<u64, StoreError> {
