@@ -328,6 +328,18 @@ pub struct KbSearchArgs {
     pub json: bool,
 }
 
+/// When to show thumbnails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ThumbnailChoice {
+    /// On a terminal that shows pictures or at least 256 colours, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Always, in coloured characters where the terminal shows no pictures
+    Always,
+    /// Never
+    Never,
+}
+
 /// `cicerone models`
 #[derive(Debug, Args)]
 pub struct ModelsArgs {
