@@ -10,6 +10,7 @@
 //! | [`failure`] | every error of every room with its exit code, stable name and hint |
 //! | [`screen`] | stdout that may close at any time, stderr for people |
 //! | [`progress`] | bars on a terminal, a plain line now and then elsewhere |
+//! | [`thumbnails`] | pictures beside text, where the terminal can show them |
 //! | [`interrupt`] | Ctrl-C stops work where it can go on later, and ends the program where there is none |
 
 pub mod args;
@@ -32,6 +33,7 @@ pub mod progress;
 pub mod screen;
 mod starter;
 mod stats;
+pub mod thumbnails;
 mod train;
 
 use std::ffi::OsString;

@@ -158,7 +158,18 @@ impl KnowledgeBase {
     /// File of an article's lead picture; `None` for an article without one, or with a name that leads elsewhere.
     #[must_use]
     pub fn picture(&self, article: &Article) -> Option<PathBuf> {
-        crate::io::safe_join(&self.manifest.pictures.root, article.lead_picture()?).ok()
+        self.picture_file(article.lead_picture()?)
+    }
+
+    /// File of the picture that a hit was found with: that of the part, or as [`KnowledgeBase::picture`].
+    #[must_use]
+    pub fn picture_of(&self, hit: &Hit) -> Option<PathBuf> {
+        let of_part = hit.part.and_then(|part| hit.article.pictures.get(part.picture?));
+        of_part.map_or_else(|| self.picture(&hit.article), |picture| self.picture_file(&picture.name))
+    }
+
+    fn picture_file(&self, name: &str) -> Option<PathBuf> {
+        crate::io::safe_join(&self.manifest.pictures.root, name).ok()
     }
 
     /// What it is made of.

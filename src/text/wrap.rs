@@ -1,6 +1,7 @@
 //! Lines of a given width, by what a terminal shows and not by bytes or characters.
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
 
 /// Columns that `text` takes on a terminal.
 #[must_use]
@@ -8,9 +9,9 @@ pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// Breaks `text` into lines of at most `columns` columns at white space; a word longer than a line is broken inside.
-/// Line feeds in the text are kept, an empty line included. A width of 0 counts as 1; a character of two columns in a
-/// width of 1 stands alone and is the only case of a line that is too long.
+/// Breaks `text` into lines of at most `columns` columns at white space; a word longer than a line is broken inside, but
+/// never within what is read as one character. Line feeds in the text are kept, an empty line included. A width of 0
+/// counts as 1; a character that is wider than a line stands alone and is the only case of one that is too long.
 #[must_use]
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
@@ -35,13 +36,13 @@ pub fn wrap(text: &str, columns: usize) -> Vec<String> {
                 used = wide;
                 continue;
             }
-            for c in word.chars() {
-                let wide = c.width().unwrap_or(0);
+            for read_as_one in word.graphemes(true) {
+                let wide = read_as_one.width();
                 if used + wide > columns && !line.is_empty() {
                     lines.push(std::mem::take(&mut line));
                     used = 0;
                 }
-                line.push(c);
+                line.push_str(read_as_one);
                 used += wide;
             }
         }
@@ -69,12 +70,23 @@ mod tests {
         assert_eq!(width("日本"), 4);
     }
 
+    #[test]
+    fn what_is_joined_into_one_character_stays_together() {
+        assert_eq!(wrap("👩‍👩‍👧👩‍👩‍👧👩‍👩‍👧", 4), ["👩‍👩‍👧👩‍👩‍👧", "👩‍👩‍👧"]);
+        // A heart of one column, made a picture of two by what follows it.
+        assert_eq!(wrap("❤️❤️❤️", 4), ["❤️❤️", "❤️"]);
+        assert_eq!(wrap("🇰🇪🇮🇹", 2), ["🇰🇪", "🇮🇹"]);
+    }
+
     proptest! {
         #[test]
-        fn no_line_is_too_wide_and_no_word_is_lost(text in "[a-z日本é \n]{0,80}", columns in 2_usize..20) {
+        fn no_line_is_too_wide_and_no_word_is_lost(
+            text in "([a-z日本é \n]|e\u{301}|❤\u{fe0f}|👩\u{200d}👧|🇰|🏽){0,80}",
+            columns in 2_usize..20,
+        ) {
             let lines = wrap(&text, columns);
             for line in &lines {
-                prop_assert!(width(line) <= columns, "{line:?}");
+                prop_assert!(width(line) <= columns || line.graphemes(true).count() == 1, "{line:?}");
             }
             let squeeze = |s: &str| s.split_whitespace().collect::<String>();
             prop_assert_eq!(squeeze(&lines.join(" ")), squeeze(&text));

@@ -56,6 +56,8 @@ fn a_wrong_command_line_ends_with_2_and_says_so_on_stderr() {
         assert!(stdout(&assert).is_empty() && !stderr(&assert).is_empty(), "{args:?}");
     }
     failure(cicerone(dir.path()).args(["ask", "q", "--json", "--nonsense"]).assert(), 2, "usage");
+    let drawn = ["kb", "search", "x", "--json", "--thumbnails", "always"];
+    failure(cicerone(dir.path()).args(drawn).assert(), 2, "usage");
 }
 
 #[test]

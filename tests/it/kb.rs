@@ -50,6 +50,12 @@ fn a_folder_becomes_a_knowledge_base_that_changes_moves_and_goes() {
     let search = ["search", "--image", picture.to_str().unwrap(), "--json"];
     let found = json(&kb(&search).assert().success(), "kb-search");
     assert_eq!(found["hits"][0]["title"], "Italy", "{found:#}");
+    // Into a pipe goes text alone, unless pictures are asked for.
+    let plain = stdout(&kb(&search[..3]).assert().success());
+    assert!(plain.starts_with("  1  ") && plain.contains("  Italy  ") && !plain.contains('\x1b'), "{plain:?}");
+    let mut drawn = kb(&[&search[..3], &["--thumbnails", "always"]].concat());
+    let drawn = stdout(&drawn.env("COLORTERM", "truecolor").env("COLUMNS", "80").env_remove("STY").assert().success());
+    assert!(drawn.starts_with("\x1b[38;2;") && drawn.contains("\x1b[0m  Italy\n"), "{drawn:?}");
     let whole = stdout(&kb(&["verify"]).assert().success());
     assert!(whole.contains("3 embeddings made again, and equal"), "{whole}");
 

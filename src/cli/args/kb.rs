@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::io::pictures::Layout;
 
@@ -195,7 +195,22 @@ pub struct KbSearchArgs {
     /// Hits to show
     #[arg(short = 'k', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub top_k: Option<u16>,
+    /// Show the hits' pictures beside them, on 50 columns or more
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", conflicts_with = "json")]
+    pub thumbnails: ThumbnailChoice,
     /// Print JSON (schemas/kb-search.json)
     #[arg(long)]
     pub json: bool,
+}
+
+/// When to show thumbnails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ThumbnailChoice {
+    /// On a terminal that shows pictures or at least 256 colours, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Always, in coloured characters where the terminal shows no pictures
+    Always,
+    /// Never
+    Never,
 }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use super::toy::*;
 use super::*;
 use crate::io::IoError;
-use crate::kb::KnowledgeBase;
 use crate::kb::manifest::MANIFEST;
 use crate::kb::store::flat::FAIL_IN;
 use crate::kb::verify::verify;
+use crate::kb::{Found, Hit, KnowledgeBase, PictureRef};
 
 #[test]
 fn every_article_finds_itself() {
@@ -34,7 +34,17 @@ fn every_article_finds_itself() {
             assert_eq!(hits[0].article.sections[1].text.len(), n * 7);
         }
         let article = base.article("http://example.org/ruin/7").unwrap().unwrap();
-        assert_eq!(base.picture(&article).unwrap(), fs_err::canonicalize(dir.path().join("images/7.png")).unwrap());
+        let image = |name| fs_err::canonicalize(dir.path().join("images").join(name)).unwrap();
+        assert_eq!(base.picture(&article).unwrap(), image("7.png"));
+        let mut hit = Hit { article, score: 1.0, part: None };
+        hit.article.pictures.push(PictureRef { name: "images/4.png".into(), ..PictureRef::default() });
+        for (picture, name) in [(Some(1), "4.png"), (Some(0), "7.png"), (None, "7.png")] {
+            hit.part = Some(Found { section: 1, picture });
+            assert_eq!(base.picture_of(&hit).unwrap(), image(name));
+        }
+        hit.article.pictures[1].name = "../images/4.png".into();
+        hit.part = Some(Found { section: 1, picture: Some(1) });
+        assert_eq!(base.picture_of(&hit), None, "a name that leads out");
         assert_eq!(base.article("https://example.org/ruin/99").unwrap(), None);
         assert!(matches!(base.search(&[0.0; DIM], None, 3), Err(KbError::Query(_))));
         assert!(matches!(base.search(&[1.0], None, 3), Err(KbError::Query(_))));
