@@ -39,14 +39,15 @@ impl Progress {
         let bar = ProgressBar::no_length();
         let target = if screen.bars() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         bar.set_draw_target(target);
-        bar.set_message(label.to_owned());
-        if screen.bars() {
-            bar.enable_steady_tick(Duration::from_millis(120));
-        }
         let now = Instant::now();
         let (screen, label, details) = (screen.clone(), label.to_owned(), Vec::new());
         let progress = Self { screen, bar, label, unit, details, started: now, first: None, told: now };
+        // Each of the others draws.
         progress.style(false);
+        progress.bar.set_message(progress.label.clone());
+        if progress.screen.bars() {
+            progress.bar.enable_steady_tick(Duration::from_millis(120));
+        }
         progress
     }
 
@@ -55,13 +56,14 @@ impl Progress {
         if self.label != label || self.unit != unit {
             self.label = label.to_owned();
             self.unit = unit;
-            self.bar.set_message(label.to_owned());
-            self.bar.unset_length();
-            self.bar.reset();
             self.details.clear();
             self.started = Instant::now();
             self.first = None;
+            // Each of the others draws.
             self.style(false);
+            self.bar.set_message(label.to_owned());
+            self.bar.unset_length();
+            self.bar.reset();
         }
     }
 
@@ -105,9 +107,11 @@ impl Progress {
 
     fn style(&self, known: bool) {
         let template = match (known, self.unit) {
-            (true, Unit::Bytes) => "{msg} [{bar:28}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+            (true, Unit::Bytes) => {
+                "{msg} [{bar:28}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}"
+            }
             (true, Unit::Things(_)) => "{msg} [{bar:28}] {pos}/{len} {per_sec} eta {eta}",
-            (false, Unit::Bytes) => "{spinner} {msg} {bytes} {bytes_per_sec}",
+            (false, Unit::Bytes) => "{spinner} {msg} {decimal_bytes} {decimal_bytes_per_sec}",
             (false, Unit::Things("")) => "{spinner} {msg} {elapsed}",
             (false, Unit::Things(_)) => "{spinner} {msg} {pos}",
         };
