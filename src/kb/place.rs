@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/<name>/current            one line: the number of the build in use; replaced atomically
 //! <root>/<name>/.lock              held by the process that builds
+//! <root>/<name>/archive.{json,tar} what comes from a server, until it is unpacked
 //! <root>/<name>/builds/000001/     one build
 //!     kb.json                      its manifest, written last
 //!     checkpoint.json              how far it got, until there is a manifest

@@ -42,7 +42,8 @@ impl Remote {
                 Fetched::Gone => {}
             }
         }
-        remove(&arrived)?;
+        // One of an earlier build would lie on the server for ever.
+        self.drop_archive(dir)?;
         let begun = Begun { url: self.url(), archive: self.server.make_archive(&of)? };
         let bytes = serde_json::to_vec(&begun).map_err(|e| file(&dir.join(BEGUN), e.into()))?;
         io::write_atomic(&dir.join(BEGUN), &bytes).map_err(|e| file(&dir.join(BEGUN), e))?;
