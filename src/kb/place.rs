@@ -296,7 +296,7 @@ impl Place {
         }
     }
 
-    /// Makes the store of a build in a directory out of a server's archive; `None` where the engine takes none.
+    /// Makes the store of a build in a directory out of a server's archive.
     ///
     /// # Errors
     /// The engine's.
@@ -306,7 +306,7 @@ impl Place {
         engine: Engine,
         config: &StoreConfig,
         archive: &Path,
-    ) -> Result<Option<Box<dyn Store>>, StoreError> {
+    ) -> Result<Box<dyn Store>, StoreError> {
         engine.unpack(archive, &self.build(number).join(INDEX), config)
     }
 

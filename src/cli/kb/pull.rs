@@ -7,23 +7,17 @@ use crate::cli::context::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::interrupt;
 use crate::kb::build::pull;
-use crate::kb::{BuildOptions, Home};
 
 /// Runs the command.
 pub(super) fn run(context: &Context, args: &KbPullArgs) -> anyhow::Result<Exit> {
     let config = context.config()?;
     let name = args.name.as_ref().unwrap_or(&config.kb.name);
-    let configured = options(&config, name)?;
-    let Home { root, remote } = configured.home.clone();
-    let Some(remote) = remote else {
+    let mut options = options(&config, name)?;
+    options.keep = args.keep.map_or(options.keep, usize::from);
+    let Some(remote) = options.home.remote.clone() else {
         return Err(Failure::new(Exit::Usage, "no_server", "there is no server to pull from")
             .hint("name it: --set kb.server.url=http://HOST:6334")
             .into());
-    };
-    let options = BuildOptions {
-        home: Home { root, remote: None },
-        keep: args.keep.map_or(configured.keep, usize::from),
-        ..configured
     };
     let pictures = args.pictures.as_deref().map(fs_err::canonicalize).transpose()?;
     let guard = interrupt::guard();

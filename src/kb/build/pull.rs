@@ -113,7 +113,7 @@ impl Pull<'_> {
             Err(e) => return Err(e.into()),
         };
         match here.unpack_store(number, engine, &self.key.store, &archive) {
-            Ok(store) => Ok(store),
+            Ok(store) => Ok(Some(store)),
             Err(e @ (StoreError::Engine { .. } | StoreError::Panicked { .. })) => {
                 watch(copied(format!("the server's archive cannot be used ({e})")));
                 fs_err::remove_dir_all(here.build(number).join(INDEX))?;

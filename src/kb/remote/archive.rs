@@ -45,8 +45,8 @@ impl Remote {
         // One of an earlier build would lie on the server for ever.
         self.drop_archive(dir)?;
         let begun = Begun { url: self.url(), archive: self.server.make_archive(&of)? };
-        let bytes = serde_json::to_vec(&begun).map_err(|e| file(&dir.join(BEGUN), e.into()))?;
-        io::write_atomic(&dir.join(BEGUN), &bytes).map_err(|e| file(&dir.join(BEGUN), e))?;
+        let bytes = serde_json::to_vec(&begun).map_err(|e| StoreError::file(&dir.join(BEGUN), e.into()))?;
+        io::write_atomic(&dir.join(BEGUN), &bytes).map_err(|e| StoreError::file(&dir.join(BEGUN), e))?;
         let archive = begun.archive;
         match self.server.fetch_archive(&archive, &arrived, |done| seen(done, archive.size))? {
             Fetched::Whole => Ok(Some(arrived)),
@@ -76,11 +76,7 @@ fn begun(dir: &Path) -> Option<Begun> {
 
 fn remove(path: &Path) -> Result<()> {
     match fs_err::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(file(path, e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::file(path, e)),
         _ => Ok(()),
     }
-}
-
-fn file(path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::File { path: path.to_owned(), source }
 }

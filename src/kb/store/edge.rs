@@ -60,7 +60,7 @@ impl EdgeStore {
     /// # Errors
     /// The engine's, or [`StoreError::File`] where `dir` exists.
     pub fn create(dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
-        fs_err::create_dir(dir).map_err(|source| file(dir, source))?;
+        fs_err::create_dir(dir).map_err(|source| StoreError::file(dir, source))?;
         let shard = guarded("create a store", || EdgeShard::new(dir, edge_config(config)))?;
         Self::over(shard, dir, config)
     }
@@ -72,7 +72,7 @@ impl EdgeStore {
     pub fn open(dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
         let temp = dir.join(TEMP_SEGMENTS);
         if temp.exists() {
-            fs_err::remove_dir_all(&temp).map_err(|source| file(&temp, source))?;
+            fs_err::remove_dir_all(&temp).map_err(|source| StoreError::file(&temp, source))?;
         }
         Self::checked(guarded("load the store", || EdgeShard::load(dir, None))?, dir, config)
     }
@@ -83,10 +83,10 @@ impl EdgeStore {
     /// # Errors
     /// As [`EdgeStore::open`].
     pub fn unpack(archive: &Path, dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
-        fs_err::create_dir(dir).map_err(|source| file(dir, source))?;
+        fs_err::create_dir(dir).map_err(|source| StoreError::file(dir, source))?;
         guarded("unpack the archive", || EdgeShard::unpack_snapshot(archive, dir))?;
         let segments = dir.join(SEGMENTS);
-        let segments = fs_err::read_dir(&segments).map_err(|source| file(&segments, source))?.count();
+        let segments = fs_err::read_dir(&segments).map_err(|source| StoreError::file(&segments, source))?.count();
         // What is not said here is taken from the segments.
         let optimizers = EdgeOptimizersConfig { default_segment_number: Some(segments), ..merged() };
         let edge = EdgeConfigBuilder::new().optimizers(optimizers).wal_enabled(true).build();
@@ -292,11 +292,12 @@ impl Store for EdgeStore {
         // A load replays a log that is still there and then removes it, so either order of the two steps below
         // survives being cut off between them.
         let config = dir.join(CONFIG);
-        let bytes = fs_err::read(&config).map_err(|source| file(&config, source))?;
+        let bytes = fs_err::read(&config).map_err(|source| StoreError::file(&config, source))?;
         let mut settings: serde_json::Value = serde_json::from_slice(&bytes)
             .map_err(|e| StoreError::Engine { what: "read its settings", reason: e.to_string() })?;
         settings["wal_enabled"] = false.into();
-        io::write_atomic(&config, settings.to_string().as_bytes()).map_err(|source| file(&config, source))?;
+        io::write_atomic(&config, settings.to_string().as_bytes())
+            .map_err(|source| StoreError::file(&config, source))?;
         // The engine writes its settings in its own way at each load: let it do so now, and drop the log itself.
         let shard = guarded("load the sealed store", || EdgeShard::load(&dir, None))?;
         guarded("close the store", || {
@@ -305,9 +306,9 @@ impl Store for EdgeStore {
         })?;
         let log = dir.join(WAL_PATH);
         if log.exists() {
-            fs_err::remove_dir_all(&log).map_err(|source| file(&log, source))?;
+            fs_err::remove_dir_all(&log).map_err(|source| StoreError::file(&log, source))?;
         }
-        io::atomic::sync_dir(&dir).map_err(|source| file(&dir, source))
+        io::atomic::sync_dir(&dir).map_err(|source| StoreError::file(&dir, source))
     }
 }
 
@@ -337,8 +338,4 @@ fn guarded<T>(what: &'static str, call: impl FnOnce() -> OperationResult<T>) -> 
             Err(StoreError::Panicked { what, reason: text.unwrap_or_else(|| "no message".to_owned()) })
         }
     }
-}
-
-fn file(path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::File { path: path.to_owned(), source }
 }

@@ -193,23 +193,18 @@ impl Engine {
         }
     }
 
-    /// Unpacks a server's archive of a collection of `config` into `dir`, which must not exist, and opens it; `None`
-    /// for an engine that takes none.
+    /// Unpacks a server's archive of a collection of `config` into `dir`, which must not exist, and opens it.
     ///
     /// # Errors
-    /// The engine's, for an archive of another version too.
-    pub fn unpack(
-        self,
-        archive: &Path,
-        dir: &Path,
-        config: &StoreConfig,
-    ) -> Result<Option<Box<dyn Store>>, StoreError> {
+    /// [`StoreError::NoEngine`] for one that [takes none](Self::takes_archives), or the engine's, for an archive of
+    /// another version too.
+    pub fn unpack(self, archive: &Path, dir: &Path, config: &StoreConfig) -> Result<Box<dyn Store>, StoreError> {
         match self {
             #[cfg(feature = "edge")]
-            Self::Edge => Ok(Some(Box::new(edge::EdgeStore::unpack(archive, dir, config)?))),
+            Self::Edge => Ok(Box::new(edge::EdgeStore::unpack(archive, dir, config)?)),
             _ => {
                 let _ = (archive, dir, config);
-                Ok(None)
+                Err(StoreError::NoEngine)
             }
         }
     }
@@ -414,6 +409,14 @@ pub enum StoreError {
     /// A server's.
     #[error(transparent)]
     Server(#[from] ServerError),
+}
+
+impl StoreError {
+    /// The system's `source`, with the path that it is about.
+    #[must_use]
+    pub fn file(path: &Path, source: std::io::Error) -> Self {
+        Self::File { path: path.to_owned(), source }
+    }
 }
 
 /// Identity of an article's point: UUIDv5 of its URL.

@@ -128,10 +128,10 @@ impl Server {
                 }
             }
         }
-        let found = sha256_file(path).map_err(|e| file(path, e))?;
+        let found = sha256_file(path).map_err(|e| StoreError::file(path, e))?;
         match &archive.checksum {
             Some(expected) if *expected != found => {
-                fs_err::remove_file(path).map_err(|e| file(path, e))?;
+                fs_err::remove_file(path).map_err(|e| StoreError::file(path, e))?;
                 let reason = format!("its SHA-256 is {found}, expected {expected}");
                 Err(self.error(FETCH, Failure::lasting(Kind::Failed, reason)).into())
             }
@@ -161,7 +161,7 @@ impl Server {
         seen: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Fetched, Broken> {
         let lasting = |failure| Broken::Lasting(self.error(FETCH, failure).into());
-        let system = |e| Broken::Lasting(file(path, e));
+        let system = |e| Broken::Lasting(StoreError::file(path, e));
         let agent = agent(self.connection().write_timeout);
         let url = format!("{}/{}", self.archives(&archive.collection).map_err(lasting)?, archive.name);
         let mut request = self.authorised(agent.get(url));
@@ -260,8 +260,4 @@ fn accepted(mut response: Response<Body>) -> Result<Response<Body>, Failure> {
 fn starts_at(response: &Response<Body>) -> Option<u64> {
     let range = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
-}
-
-fn file(path: &Path, source: std::io::Error) -> StoreError {
-    StoreError::File { path: path.to_owned(), source }
 }
