@@ -60,6 +60,29 @@ pub struct Request {
     pub max_tokens: usize,
     /// Strings that end the answer; they are not part of it.
     pub stop: Vec<String>,
+    /// What the answer can be at all; `None` for anything.
+    pub constraint: Option<Constraint>,
+    /// How tokens are drawn; `None` takes the likeliest each time.
+    pub sampling: Option<Sampling>,
+}
+
+/// What an answer can be at all: a model that follows it cannot say anything else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Constraint {
+    /// One of these texts, whole.
+    OneOf(Vec<String>),
+    /// A text that this regular expression matches as a whole.
+    Regex(String),
+}
+
+/// Drawing tokens by their probability.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Sampling {
+    /// Logits are divided by it; more than 0.
+    pub temperature: f32,
+    /// Equal requests with equal seeds have equal answers.
+    pub seed: u64,
 }
 
 /// One exchange that came before.

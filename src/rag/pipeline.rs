@@ -339,6 +339,8 @@ impl Run {
             image: picture.as_ref().map(|file| file.path()),
             max_tokens: self.parts.settings.max_tokens,
             stop: prompt.stop,
+            constraint: None,
+            sampling: None,
         };
         self.emit(Event::Started { stage: Stage::ReadingPrompt }).await;
         let began = Instant::now();
