@@ -1,11 +1,13 @@
 //! What can be written on the command line.
 
+mod eval;
 mod kb;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use eval::*;
 pub use kb::*;
 
 use crate::retriever::layer_choice::Layers;
@@ -107,10 +109,7 @@ impl Command {
                 ModelsCommand::Pull(_) | ModelsCommand::Verify(_) | ModelsCommand::Convert(_) => false,
             },
             Self::Bench(a) => a.json,
-            Self::Eval(a) => match &a.command {
-                EvalCommand::Retrieval(a) => a.json,
-                EvalCommand::Answers(a) => a.json,
-            },
+            Self::Eval(a) => a.command.wants_json(),
             Self::Probe(a) => match &a.command {
                 ProbeCommand::Gates(a) => a.json,
                 ProbeCommand::Ablate(a) => a.json,
@@ -143,6 +142,13 @@ pub struct AskArgs {
     /// List the sources under the answer
     #[arg(long)]
     pub show_sources: bool,
+    /// Show how the answer came to be: stages, candidates, the entity and why, passages, the prompt's tokens, times
+    #[arg(long, conflicts_with_all = ["json", "stream_json"])]
+    pub explain: bool,
+    /// Go on from an earlier answer, the document that --json printed: its entity stays, and the question may leave out
+    /// what was said
+    #[arg(long, value_name = "FILE.json")]
+    pub after: Option<PathBuf>,
     /// Retrieve only: print candidates and passages, load no answering model
     #[arg(long)]
     pub no_generate: bool,
@@ -404,72 +410,6 @@ pub enum BenchWhat {
     All,
 }
 
-/// `cicerone eval`
-#[derive(Debug, Args)]
-pub struct EvalArgs {
-    /// What to measure.
-    #[command(subcommand)]
-    pub command: EvalCommand,
-}
-
-/// `cicerone eval …`
-#[derive(Debug, Subcommand)]
-pub enum EvalCommand {
-    /// How often the right article comes first, against the pooled-feature baseline
-    Retrieval(EvalRetrievalArgs),
-    /// How often the answer is right: with retrieved passages, with the right passage, with none
-    Answers(EvalAnswersArgs),
-}
-
-/// `cicerone eval retrieval`
-#[derive(Debug, Args)]
-pub struct EvalRetrievalArgs {
-    /// Folder with images.csv, kb.jsonl and questions.csv; by default the starter's
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Which pictures are the queries
-    #[arg(long, default_value = "test")]
-    pub split: String,
-    /// Further trained heads: a name, its architecture and its weights; may be repeated
-    #[arg(long, value_name = "NAME=CONFIG.json:WEIGHTS")]
-    pub compare: Vec<String>,
-    /// Query by the picture alone, without a question
-    #[arg(long)]
-    pub no_question: bool,
-    /// Print JSON
-    #[arg(long, conflicts_with = "markdown")]
-    pub json: bool,
-    /// Print a Markdown table
-    #[arg(long)]
-    pub markdown: bool,
-}
-
-/// `cicerone eval answers`
-#[derive(Debug, Args)]
-pub struct EvalAnswersArgs {
-    /// Folder with questions.csv; by default the starter's
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Questions, drawn evenly over their kinds, the same ones each time
-    #[arg(long, value_name = "N", default_value_t = 300)]
-    pub limit: usize,
-    /// Draws other questions: numbers are compared under the same seed, and a prompt is chosen under another one
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-    /// Where the passages come from
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [ModeArg::Retrieved, ModeArg::Gold, ModeArg::None])]
-    pub modes: Vec<ModeArg>,
-    /// Folder for the predictions; a run that was cut off goes on from them
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long, conflicts_with = "markdown")]
-    pub json: bool,
-    /// Print a Markdown table
-    #[arg(long)]
-    pub markdown: bool,
-}
-
 /// `cicerone probe`
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
@@ -520,17 +460,6 @@ pub struct ProbeAblateArgs {
     /// Print JSON (schemas/probe-ablate.json)
     #[arg(long)]
     pub json: bool,
-}
-
-/// Where passages come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ModeArg {
-    /// Found by the retriever
-    Retrieved,
-    /// The section that holds the answer
-    Gold,
-    /// None
-    None,
 }
 
 /// `cicerone config`
@@ -598,8 +527,9 @@ mod tests {
 
     #[test]
     fn modes_are_a_list() {
-        let cli = Cli::try_parse_from(["cicerone", "eval", "answers", "--modes", "gold,none"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["cicerone", "eval", "answers", "--modes", "oracle-passage,no-retrieval"]).unwrap();
         let Command::Eval(EvalArgs { command: EvalCommand::Answers(args) }) = cli.command else { panic!() };
-        assert_eq!(args.modes, [ModeArg::Gold, ModeArg::None]);
+        assert_eq!(args.modes, [ModeArg::OraclePassage, ModeArg::NoRetrieval]);
     }
 }

@@ -1,17 +1,19 @@
 //! `cicerone ask`: one question, answered as it is made.
 
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::args::AskArgs;
 use super::context::{Context, checked_question, open_picture};
+use super::explain::explanation;
 use super::failure::{Exit, Failure, SCHEMA_VERSION};
 use super::interrupt::{self, Guard};
 use super::progress::{Progress, Unit};
 use super::screen::Screen;
 use crate::rag::engines::{self, Engines};
-use crate::rag::{Answer, CitationSource, Event, Outcome, Pipeline, Question, QuestionImage};
+use crate::rag::{Answer, CitationSource, Conversation, Event, Outcome, Pipeline, Question, QuestionImage, Said};
 use crate::text::{sanitise, sanitise_line};
 
 /// Longest question that is read from stdin, bytes.
@@ -28,9 +30,13 @@ pub fn run(context: &Context, args: &AskArgs) -> anyhow::Result<Exit> {
     let form = match (args.json, args.stream_json) {
         (true, _) => Form::Json,
         (_, true) => Form::JsonLines,
-        _ => Form::Text { sources: args.show_sources || args.no_generate },
+        _ => Form::Text { sources: args.show_sources || args.no_generate, explain: args.explain },
     };
-    let question = Question::new(text, image.map(QuestionImage::Decoded));
+    let image = image.map(QuestionImage::Decoded);
+    let question = match &args.after {
+        Some(path) => after(path, image)?.question(text),
+        None => Question::new(text, image),
+    };
     let runtime = context.runtime()?;
     let progress = Progress::new(&context.screen, "loading", Unit::Things(""));
     let engines = engines::open_pipeline(&config, !args.no_generate, &runtime)?;
@@ -39,6 +45,37 @@ pub fn run(context: &Context, args: &AskArgs) -> anyhow::Result<Exit> {
     let guard = interrupt::guard();
     runtime.block_on(answer(&context.screen, &engines.pipeline, question, form, &guard))?;
     Ok(Exit::Done)
+}
+
+/// What is read of an earlier answer.
+#[derive(Deserialize)]
+struct Earlier {
+    entity: Option<EarlierEntity>,
+    #[serde(default)]
+    before: Vec<Said>,
+    standalone: String,
+    plain: String,
+}
+
+#[derive(Deserialize)]
+struct EarlierEntity {
+    url: String,
+}
+
+/// The conversation that goes on from an answer in a file; a new one where that found no entity.
+fn after(path: &Path, image: Option<QuestionImage>) -> anyhow::Result<Conversation> {
+    let bad = |reason: String| {
+        Failure::new(Exit::Usage, "bad_answer", format!("--after {}: {reason}", path.display()))
+            .hint("give the document that `cicerone ask … --json` printed")
+    };
+    let text = fs_err::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+    let earlier: Earlier = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    let Some(EarlierEntity { url }) = earlier.entity else { return Ok(Conversation::new(image)) };
+    let mut said = earlier.before;
+    if !earlier.plain.is_empty() {
+        said.push(Said { question: earlier.standalone, answer: earlier.plain });
+    }
+    Ok(Conversation::after(image, url, said))
 }
 
 /// The question as given, or from stdin.
@@ -80,6 +117,8 @@ pub enum Form {
     Text {
         /// With the sources below.
         sources: bool,
+        /// With how it came to be below.
+        explain: bool,
     },
     /// One document.
     Json,
@@ -159,7 +198,12 @@ pub async fn answer(
                 match form {
                     Form::Json => screen.json(&Document { schema_version: SCHEMA_VERSION, answer: &answer }, false)?,
                     Form::JsonLines => {}
-                    Form::Text { sources } => finish(screen, &answer, writing, sources)?,
+                    Form::Text { sources, explain } => {
+                        finish(screen, &answer, writing, sources)?;
+                        if explain {
+                            screen.put(explanation(&answer))?;
+                        }
+                    }
                 }
                 return Ok(*answer);
             }
@@ -179,7 +223,7 @@ fn finish(screen: &Screen, answer: &Answer, writing: bool, sources: bool) -> any
                 screen.put(sources_text(answer))?;
             }
         }
-        Outcome::NotInKnowledgeBase { reason } => {
+        Outcome::NotInKnowledgeBase { reason, .. } => {
             screen.line(format_args!("Not in the knowledge base: {}", sanitise(reason)))?;
             screen.put(candidates_text(answer))?;
         }
@@ -235,7 +279,7 @@ fn passages_text(answer: &Answer) -> String {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::rag::{Citation, Mode, Passage, Timings};
+    use crate::rag::{Citation, Passage};
 
     #[test]
     fn sources_say_who_cited_them_and_cannot_steer_the_terminal() {
@@ -250,28 +294,20 @@ mod tests {
             score: Some(0.5),
             tokens: 1,
         };
+        let citation = Citation {
+            passage: 1,
+            url: "https://example.org/a".into(),
+            title: "A".into(),
+            section: "Capital".into(),
+            source: CitationSource::Matched,
+            support: 1.0,
+        };
         let answer = Answer {
-            question: "q".into(),
-            mode: Mode::Retrieved,
-            outcome: Outcome::Answered,
             text: "x [1]".into(),
             plain: "x".into(),
-            citations: vec![Citation {
-                passage: 1,
-                url: "https://example.org/a".into(),
-                title: "A".into(),
-                section: "Capital".into(),
-                source: CitationSource::Matched,
-                support: 1.0,
-            }],
-            unknown_citations: vec![],
+            citations: vec![citation],
             passages: vec![passage(1, "A\x1b[2J"), passage(2, "B")],
-            candidates: vec![],
-            entity: None,
-            timings: Timings::default(),
-            prompt_tokens: 0,
-            usage: None,
-            generator: None,
+            ..Answer::of("q")
         };
         let text = sources_text(&answer);
         assert!(text.contains("(0.50, matched by its words) https://example.org/a\n"), "{text}");

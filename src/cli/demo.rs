@@ -13,15 +13,21 @@ use super::{interrupt, starter};
 use crate::cli::progress::{Progress, Unit};
 use crate::config::{Config, starter_dir};
 use crate::rag::engines::{self, Engines};
-use crate::rag::{Question, QuestionImage};
+use crate::rag::{Conversation, Question, QuestionImage};
 use crate::retriever::Picture;
+use crate::text::sanitise_line;
 
 /// What a session understands.
 const HELP: &str = "\
   PATH or :image PATH   look at this picture from now on
-  any other line        a question about it
+  any other line        a question about it; the next may go on from it, as in: and its currency?
+  :other                not this one: the next candidate, asked the same
+  :new                  forget what was said
   :help                 this
   :quit                 leave";
+
+/// How answers are shown.
+const SHOWN: Form = Form::Text { sources: true, explain: false };
 
 /// Runs the command.
 pub fn run(context: &Context, args: &DemoArgs) -> anyhow::Result<Exit> {
@@ -57,7 +63,7 @@ pub fn run(context: &Context, args: &DemoArgs) -> anyhow::Result<Exit> {
         return session(context, &config, &runtime, &engines, picture, lines);
     };
     ask::warn_blind(&context.screen, &engines, picture.is_some());
-    let form = if args.json { Form::Json } else { Form::Text { sources: true } };
+    let form = if args.json { Form::Json } else { SHOWN };
     let question = Question::new(text, picture.map(QuestionImage::Decoded));
     let guard = interrupt::guard();
     runtime.block_on(ask::answer(&context.screen, &engines.pipeline, question, form, &guard))?;
@@ -70,13 +76,16 @@ fn session(
     config: &Config,
     runtime: &Runtime,
     engines: &Engines,
-    mut picture: Option<Picture>,
+    picture: Option<Picture>,
     lines: impl Iterator<Item = std::io::Result<String>>,
 ) -> anyhow::Result<Exit> {
     let screen = &context.screen;
     let terminal = std::io::stdin().is_terminal();
     let mut warned = false;
     let mut failed = false;
+    let mut image = picture.map(QuestionImage::Decoded);
+    let mut conversation = Conversation::new(image.clone());
+    let mut last = None;
     if terminal {
         screen.note(format_args!("{}\n{HELP}", screen.bold("Cicerone: the flags of 249 countries and territories")));
         if let Some(example) = example() {
@@ -85,29 +94,54 @@ fn session(
     }
     prompt(context, terminal);
     for line in lines {
-        match Line::read(&line?) {
-            Line::Nothing => {}
+        let asked = match Line::read(&line?) {
+            Line::Nothing => None,
             Line::Quit => break,
-            Line::Help => screen.note(HELP),
-            Line::Image(path) => match Picture::open(&path, &super::context::picture_limits(config)) {
-                Ok(opened) => {
-                    picture = Some(opened);
-                    screen.note(format_args!("looking at {}", path.display()));
+            Line::Help => {
+                screen.note(HELP);
+                None
+            }
+            Line::Image(path) => {
+                match Picture::open(&path, &super::context::picture_limits(config)) {
+                    Ok(opened) => {
+                        image = Some(QuestionImage::Decoded(opened));
+                        conversation = Conversation::new(image.clone());
+                        screen.note(format_args!("looking at {}", path.display()));
+                    }
+                    Err(e) => {
+                        failed = true;
+                        screen.fail(&Failure::of(&e.into()), false);
+                    }
                 }
-                Err(e) => {
-                    failed = true;
-                    screen.fail(&Failure::of(&e.into()), false);
+                None
+            }
+            Line::New => {
+                conversation = Conversation::new(image.clone());
+                None
+            }
+            Line::Other => match conversation.reject() {
+                Some(other) => {
+                    screen.note(format_args!("taking it for {}", sanitise_line(&other.title)));
+                    last.clone()
+                }
+                None => {
+                    screen.note("there is no other candidate");
+                    None
                 }
             },
-            Line::Question(text) => {
-                if !warned {
-                    warned = picture.is_some();
-                    ask::warn_blind(screen, engines, picture.is_some());
-                }
-                let question = Question::new(text, picture.clone().map(QuestionImage::Decoded));
-                let guard = interrupt::guard();
-                let form = Form::Text { sources: true };
-                if let Err(error) = runtime.block_on(ask::answer(screen, &engines.pipeline, question, form, &guard)) {
+            Line::Question(text) => Some(text),
+        };
+        if let Some(text) = asked {
+            if !warned {
+                warned = image.is_some();
+                ask::warn_blind(screen, engines, image.is_some());
+            }
+            let guard = interrupt::guard();
+            let question = conversation.question(text.clone());
+            last = Some(text);
+            match runtime.block_on(ask::answer(screen, &engines.pipeline, question, SHOWN, &guard)) {
+                Ok(answer) => conversation.answered(&answer),
+                Err(error) => {
                     let failure = Failure::of(&error);
                     // A closed stdout ends the session; Ctrl-C ends the answer, and the session where nobody types.
                     if failure.is_quiet() || failure.exit == Exit::Interrupted && !terminal {
@@ -142,6 +176,8 @@ enum Line {
     Nothing,
     Quit,
     Help,
+    New,
+    Other,
     Image(PathBuf),
     Question(String),
 }
@@ -153,6 +189,8 @@ impl Line {
         match word {
             "" => Self::Nothing,
             ":quit" | ":q" => Self::Quit,
+            ":new" | ":n" => Self::New,
+            ":other" | ":o" => Self::Other,
             ":image" | ":i" if !rest.trim().is_empty() => Self::Image(path_of(rest)),
             word if word.starts_with(':') => Self::Help,
             _ if path_of(line).is_file() => Self::Image(path_of(line)),
@@ -182,6 +220,7 @@ mod tests {
         assert_eq!(Line::read("  "), Line::Nothing);
         assert_eq!(Line::read(":q"), Line::Quit);
         assert_eq!(Line::read(":nonsense"), Line::Help);
+        assert_eq!((Line::read(":new"), Line::read(" :other ")), (Line::New, Line::Other));
         assert_eq!(Line::read(":image 'a b.png'"), Line::Image("a b.png".into()));
         assert_eq!(Line::read(":image file:///a\\ b.png"), Line::Image("/a b.png".into()));
         assert_eq!(Line::read("Cargo.toml"), Line::Image("Cargo.toml".into()), "an existing file");

@@ -23,6 +23,7 @@ pub mod cpu;
 mod demo;
 mod doctor;
 mod eval;
+mod explain;
 pub mod failure;
 pub mod interrupt;
 mod kb;

@@ -21,10 +21,19 @@ use crate::retriever::{Item, Picture, PictureLimits, Retriever};
 /// # Errors
 /// [`crate::config::ConfigError`].
 pub fn config(context: &Context) -> anyhow::Result<Config> {
-    match &context.global.config {
-        Some(_) => context.config(),
-        None => Ok(Config::load_starter(&context.global.set)?.config),
-    }
+    config_with(context, &[])
+}
+
+/// As [`config`], with further keys set.
+///
+/// # Errors
+/// [`crate::config::ConfigError`].
+pub fn config_with(context: &Context, set: &[&str]) -> anyhow::Result<Config> {
+    let all: Vec<String> = context.global.set.iter().cloned().chain(set.iter().map(|key| (*key).to_owned())).collect();
+    Ok(match &context.global.config {
+        Some(file) => Config::load(Some(file), &all)?.config,
+        None => Config::load_starter(&all)?.config,
+    })
 }
 
 /// Fetches the starter's models where some are missing. Nothing is fetched for a configuration of the user's own.
@@ -137,6 +146,14 @@ pub fn questions(context: &Context, dir: &Path) -> anyhow::Result<Vec<Question>>
         context.screen.note(format_args!("questions.csv: {} rows left out (first: {first})", dirty.len()));
     }
     Ok(questions)
+}
+
+/// Hash of the folder's questions.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn data_hash(dir: &Path) -> anyhow::Result<String> {
+    Ok(crate::io::hash::blake3_file(&dir.join("questions.csv"))?)
 }
 
 /// The picture of a question, if it names one.

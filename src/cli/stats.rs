@@ -96,6 +96,17 @@ impl Table {
         };
         std::iter::once(&self.heading).chain(&self.rows).map(line).collect()
     }
+
+    /// For a document.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let line = |row: &Vec<String>| {
+            let cells: Vec<String> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
+        let rule = vec!["---".to_owned(); self.heading.len()];
+        [&self.heading, &rule].into_iter().chain(&self.rows).map(line).collect()
+    }
 }
 
 #[cfg(test)]
@@ -116,5 +127,6 @@ mod tests {
         let mut table = Table::new(&["a", "long"]);
         table.row(["xyz", "1"]);
         assert_eq!(table.text(), "a    long\nxyz  1\n");
+        assert_eq!(table.markdown(), "| a | long |\n| --- | --- |\n| xyz | 1 |\n");
     }
 }

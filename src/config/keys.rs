@@ -26,6 +26,8 @@ pub enum Kind {
     OptionalPath,
     /// A model by name or path.
     Model,
+    /// A shipped prompt by name, or a path.
+    Prompt,
     /// A whole number within bounds, both included.
     Integer(i64, i64),
     /// A number within bounds, both included.
@@ -81,15 +83,33 @@ pub const KEYS: &[Key] = &[
     key("kb.build.max_malformed", Kind::Integer(-1, 1 << 40)),
     key("kb.build.keep", Kind::Integer(1, 100)),
     key("rag.candidates", Kind::Integer(1, 1000)),
-    key("rag.passages", Kind::Integer(1, 20)),
-    key("rag.min_score", Kind::Number(-1.0, 1.0)),
-    key("rag.token_budget", Kind::Integer(16, 1 << 20)),
+    key("rag.entity", Kind::Choice(&["auto", "score", "model"])),
+    key("rag.names", Kind::Integer(2, 50)),
+    key("rag.entities", Kind::Integer(1, 20)),
+    key("rag.ranking", Kind::Choice(&["bi-encoder", "cross-encoder", "retriever", "none"])),
     key("rag.ranker", Kind::Model),
+    key("rag.cross_encoder", Kind::Model),
+    key("rag.shared_words", Kind::Number(0.0, 10.0)),
+    key("rag.retrieval_weight", Kind::Number(0.0, 10.0)),
+    key("rag.passages", Kind::Integer(0, 20)),
+    key("rag.token_budget", Kind::Integer(0, 1 << 20)),
+    key("rag.min_score", Kind::Number(-1.0, 1.0)),
+    key("rag.min_margin", Kind::Number(0.0, 2.0)),
+    key("rag.min_section", Kind::Number(-100.0, 100.0)),
+    key("rag.follow_up", Kind::Choice(&["rule", "model"])),
+    key("rag.timeout_s", Kind::Integer(1, 86400)),
+    key("prompts.answer", Kind::Prompt),
+    key("prompts.no_retrieval", Kind::Prompt),
+    key("prompts.choose_entity", Kind::Prompt),
+    key("prompts.follow_up", Kind::Prompt),
     key("generator.model", Kind::Model),
     key("generator.format", Kind::Choice(&["auto", "f32", "f16", "bf16", "q4k", "q6k", "q8_0"])),
     key("generator.max_tokens", Kind::Integer(1, 1 << 16)),
     key("generator.context", Kind::Integer(0, 1 << 20)),
-    key("generator.prompt", Kind::OptionalPath),
+    key("generator.temperature", Kind::Number(0.0, 10.0)),
+    key("generator.seed", Kind::Integer(0, i64::MAX)),
+    key("generator.first_token_s", Kind::Integer(1, 86400)),
+    key("generator.answer_s", Kind::Integer(1, 86400)),
     key("generator.sees_pictures", Kind::Choice(&["auto", "yes", "no"])),
     key("generator.prefix_cache_mb", Kind::Integer(0, 1 << 20)),
     key("log.level", Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"])),
@@ -135,7 +155,7 @@ impl Kind {
                 let fits = is_name(&s);
                 (Value::String(s), fits)
             }
-            (Self::Model, Value::String(s)) => {
+            (Self::Model | Self::Prompt, Value::String(s)) => {
                 let fits = !s.trim().is_empty();
                 (Value::String(s), fits)
             }
@@ -202,6 +222,7 @@ impl fmt::Display for Kind {
             }
             Self::OptionalPath => f.write_str("a path, or \"\" for none"),
             Self::Model => f.write_str("the name of a model or a path"),
+            Self::Prompt => f.write_str("the name of a shipped prompt, or a path that ends with .toml"),
             Self::Integer(low, high) => write!(f, "a whole number from {low} to {high}"),
             Self::Number(low, high) => write!(f, "a number from {low} to {high}"),
             Self::Bool => f.write_str("true or false"),

@@ -250,7 +250,7 @@ fn unknown_key(name: &str) -> String {
 fn absolute(around: &Surroundings, base: &Path, kind: Kind, text: String) -> String {
     let is_path = match kind {
         Kind::OptionalPath => !text.is_empty(),
-        Kind::Model => matches!(ModelRef::parse(&text), ModelRef::Path(_)),
+        Kind::Model | Kind::Prompt => matches!(ModelRef::parse(&text), ModelRef::Path(_)),
         _ => false,
     };
     if is_path { around.resolve(&text, base).to_string_lossy().into_owned() } else { text }

@@ -17,6 +17,8 @@ pub struct Config {
     pub kb: Kb,
     /// `[rag]`
     pub rag: Rag,
+    /// `[prompts]`
+    pub prompts: Prompts,
     /// `[generator]`
     pub generator: Generator,
     /// `[log]`
@@ -137,18 +139,54 @@ pub struct Build {
 pub struct Rag {
     /// Articles taken from the search.
     pub candidates: usize,
-    /// Most passages put before the reader.
+    /// How the entity is chosen: `auto`, `score` or `model`. See [`Rag::entity_by_model`].
+    pub entity: String,
+    /// Candidates whose names a model chooses from.
+    pub names: usize,
+    /// Articles whose sections compete for the prompt.
+    pub entities: usize,
+    /// How sections are ranked: `bi-encoder`, `cross-encoder`, `retriever` or `none`.
+    pub ranking: String,
+    /// Sentence encoder of the ranking `bi-encoder`.
+    pub ranker: ModelRef,
+    /// BERT of the ranking `cross-encoder`.
+    pub cross_encoder: ModelRef,
+    /// Weight of the words that question and section share, beside the similarity of their embeddings.
+    pub shared_words: f64,
+    /// Weight of the search's own score beside the ranker's.
+    pub retrieval_weight: f64,
+    /// Most passages put before the reader; 0 as written for what suits its kind. See [`Rag::passages`].
     pub passages: usize,
+    /// Most tokens of all passages together; 0 as written for what suits the reader's kind. See [`Rag::token_budget`].
+    pub token_budget: usize,
     /// Least score of an article, a dot product in [-1, 1]; below it the answer is "not in the knowledge base".
     pub min_score: f64,
-    /// Most tokens of all passages together.
-    pub token_budget: usize,
-    /// Text model that ranks sections against the question.
-    pub ranker: ModelRef,
+    /// Least lead of the best article over the next.
+    pub min_margin: f64,
+    /// Least score of the best section, in the ranker's measure.
+    pub min_section: f64,
+    /// How a question of a conversation is made one that stands alone: `rule` or `model`.
+    pub follow_up: String,
+    /// Seconds that encoding, searching and ranking may take, each.
+    pub timeout_s: u64,
+}
+
+/// The prompts: shipped ones by name, or files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prompts {
+    /// Of an answer from passages.
+    pub answer: ModelRef,
+    /// Of an answer without any.
+    pub no_retrieval: ModelRef,
+    /// Of the choice of the entity.
+    pub choose_entity: ModelRef,
+    /// Of a question that needs no conversation.
+    pub follow_up: ModelRef,
 }
 
 /// The reader.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generator {
     /// Model by name, or its directory.
@@ -159,8 +197,14 @@ pub struct Generator {
     pub max_tokens: usize,
     /// Most tokens of prompt and answer together; 0 for what the model takes.
     pub context: usize,
-    /// Prompt file; empty for the built-in one. See [`Generator::prompt`].
-    pub prompt: PathBuf,
+    /// Temperature at which tokens are drawn; 0 for the likeliest each time.
+    pub temperature: f64,
+    /// Seed of the drawing.
+    pub seed: u64,
+    /// Seconds that the first token may take.
+    pub first_token_s: u64,
+    /// Seconds that the rest of an answer may take.
+    pub answer_s: u64,
     /// Whether the picture goes to the reader as well.
     pub sees_pictures: Tristate,
     /// Most MiB kept of earlier prompts, so that a common beginning is read once; 0 keeps nothing.
@@ -225,10 +269,74 @@ impl Default for Rag {
     fn default() -> Self {
         Self {
             candidates: 10,
-            passages: 3,
-            min_score: 0.0,
-            token_budget: 1200,
+            entity: "auto".into(),
+            names: 5,
+            entities: 1,
+            ranking: "bi-encoder".into(),
             ranker: ModelRef::parse("all-MiniLM-L6-v2"),
+            cross_encoder: ModelRef::parse("ms-marco-MiniLM-L6-v2"),
+            shared_words: 0.2,
+            retrieval_weight: 0.0,
+            passages: 0,
+            token_budget: 0,
+            min_score: 0.0,
+            min_margin: 0.0,
+            min_section: -100.0,
+            follow_up: "rule".into(),
+            timeout_s: 120,
+        }
+    }
+}
+
+impl Rag {
+    /// Whether the reader chooses the entity: as written, else if it sees the picture.
+    #[must_use]
+    pub fn entity_by_model(&self, sees_pictures: bool) -> bool {
+        match self.entity.as_str() {
+            "auto" => sees_pictures,
+            method => method == "model",
+        }
+    }
+
+    /// Most passages for a reader: as written, else 3 where it sees pictures and 1 where it is a small reader of text.
+    #[must_use]
+    pub fn passages(&self, sees_pictures: bool) -> usize {
+        match self.passages {
+            0 => {
+                if sees_pictures {
+                    3
+                } else {
+                    1
+                }
+            }
+            n => n,
+        }
+    }
+
+    /// Most tokens of all passages for a reader: as written, else 1,200 where it sees pictures and 240 where it is a
+    /// reader of text.
+    #[must_use]
+    pub fn token_budget(&self, sees_pictures: bool) -> usize {
+        match self.token_budget {
+            0 => {
+                if sees_pictures {
+                    1200
+                } else {
+                    240
+                }
+            }
+            n => n,
+        }
+    }
+}
+
+impl Default for Prompts {
+    fn default() -> Self {
+        Self {
+            answer: ModelRef::parse("answer"),
+            no_retrieval: ModelRef::parse("no-retrieval"),
+            choose_entity: ModelRef::parse("choose-entity"),
+            follow_up: ModelRef::parse("follow-up"),
         }
     }
 }
@@ -240,7 +348,10 @@ impl Default for Generator {
             format: "auto".into(),
             max_tokens: 128,
             context: 0,
-            prompt: PathBuf::new(),
+            temperature: 0.0,
+            seed: 0,
+            first_token_s: 1800,
+            answer_s: 1800,
             sees_pictures: Tristate::Auto,
             prefix_cache_mb: 512,
         }
@@ -323,12 +434,6 @@ impl Build {
 }
 
 impl Generator {
-    /// Prompt file; `None` for the built-in one.
-    #[must_use]
-    pub fn prompt(&self) -> Option<&Path> {
-        (!self.prompt.as_os_str().is_empty()).then_some(&*self.prompt)
-    }
-
     /// Most tokens of prompt and answer together; `None` for what the model takes.
     #[must_use]
     pub fn context(&self) -> Option<usize> {
@@ -344,7 +449,8 @@ impl Log {
     }
 }
 
-/// A model: by the name it has in the catalogue and below [`Config::models_dir`], or by path.
+/// A model, by the name it has in the catalogue and below [`Config::models_dir`], or by path; or a prompt, by the name of
+/// a shipped one or by path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum ModelRef {
@@ -355,11 +461,12 @@ pub enum ModelRef {
 }
 
 impl ModelRef {
-    /// Whatever holds a slash, begins with `.`, `~` or `{`, or ends with `.json` or `.safetensors` is a path.
+    /// Whatever holds a slash, begins with `.`, `~` or `{`, or ends with `.json`, `.safetensors`, `.gguf` or `.toml` is a
+    /// path.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let path = text.contains(['/', std::path::MAIN_SEPARATOR]) || text.starts_with(['.', '~', '{']);
-        if path || text.ends_with(".json") || text.ends_with(".safetensors") {
+        if path || [".json", ".safetensors", ".gguf", ".toml"].iter().any(|end| text.ends_with(end)) {
             Self::Path(text.into())
         } else {
             Self::Name(text.to_owned())

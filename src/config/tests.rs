@@ -103,7 +103,7 @@ fn environment_and_flags_reach_every_kind_of_key() {
 #[test]
 fn paths_start_from_where_they_are_written() {
     let file = "[retriever]\nweights = \"w.safetensors\"\nconfig = \"~/c.json\"\ntext_weights = \"../m\"\n\
-                image_weights = \"{starter}/i.safetensors\"\n[generator]\nmodel = \"m/../n\"\nprompt = \"/abs/p.toml\"\n";
+                image_weights = \"{starter}/i.safetensors\"\n[generator]\nmodel = \"m/../n\"\n[prompts]\nanswer = \"p.toml\"\n";
     let config = load_text(&around(&[("CICERONE_STARTER_DIR", "st")]), file, &["rag.ranker=./r"]).unwrap().config;
     assert_eq!(config.retriever.weights, ModelRef::Path("/etc/cicerone/w.safetensors".into()));
     assert_eq!(config.retriever.config, ModelRef::Path("/home/ada/c.json".into()));
@@ -117,7 +117,8 @@ fn paths_start_from_where_they_are_written() {
         Path::new("/current/st/i.safetensors")
     );
     assert_eq!(config.generator.model, ModelRef::Path("/etc/cicerone/n".into()));
-    assert_eq!(config.generator.prompt(), Some(Path::new("/abs/p.toml")));
+    assert_eq!(config.prompts.answer, ModelRef::Path("/etc/cicerone/p.toml".into()));
+    assert_eq!(config.prompts.follow_up, ModelRef::Name("follow-up".into()));
     assert_eq!(config.rag.ranker, ModelRef::Path("/current/r".into()));
     assert_eq!(config.log.file(), None);
 }
@@ -180,7 +181,7 @@ fn what_is_shown_loads_to_the_same_and_names_origins() {
     assert!(shown.contains("\nmin_score = 1.0  # c.toml, line 3\n"), "{shown}");
     assert!(shown.contains("\nname = \"x.y\"  # environment variable CICERONE_KB__NAME\n"), "{shown}");
     assert!(shown.contains("\nformat = \"q8_0\"  # --set generator.format=q8_0\n"), "{shown}");
-    assert!(shown.contains("\npassages = 3\n"), "{shown}");
+    assert!(shown.contains("\ncandidates = 10\n"), "{shown}");
     assert_eq!(load_text(&around(&[]), &shown, &[]).unwrap().config, loaded.config);
 }
 
@@ -194,9 +195,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("[kb.biuld]\nbatch = 1", "line 1: unknown section `[kb.biuld]`; did you mean `[kb.build]`?"),
     ("[server]\nurl = ''", "line 1: unknown section `[server]`"),
     ("rag = 3", "line 1: `rag` is a section; expected `[rag]`"),
-    ("[rag]\npassages = \"two\"", "line 2: `rag.passages` is \"two\", a string; expected a whole number from 1 to 20"),
-    ("[rag]\n# none\npassages = 0", "line 3: `rag.passages` is 0; expected a whole number from 1 to 20"),
-    ("[rag]\npassages = 2.0", "line 2: `rag.passages` is 2.0, a number; expected a whole number from 1 to 20"),
+    ("[rag]\npassages = \"two\"", "line 2: `rag.passages` is \"two\", a string; expected a whole number from 0 to 20"),
+    ("[rag]\n# none\npassages = -1", "line 3: `rag.passages` is -1; expected a whole number from 0 to 20"),
+    ("[rag]\npassages = 2.0", "line 2: `rag.passages` is 2.0, a number; expected a whole number from 0 to 20"),
     ("[rag]\nmin_score = 1.5", "line 2: `rag.min_score` is 1.5; expected a number from -1 to 1"),
     ("[rag]\nmin_score = nan", "line 2: `rag.min_score` is nan; expected a number from -1 to 1"),
     (
@@ -205,7 +206,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "[rag.passages]\nx = 1",
-        "line 1: `rag.passages` is not a single value, a table; expected a whole number from 1 to 20",
+        "line 1: `rag.passages` is not a single value, a table; expected a whole number from 0 to 20",
     ),
     ("[kb]\nname = \"../up\"", "line 2: `kb.name` is \"../up\"; expected a name of up to 64 letters"),
     ("[kb]\nname = \"\"", "line 2: `kb.name` is \"\"; expected a name of up to 64 letters"),
@@ -227,8 +228,8 @@ const REFUSED: &[(&str, &str)] = &[
         "line 2: `generator.sees_pictures` is true, a boolean; expected one of auto, yes, no",
     ),
     (
-        "[generator]\ncontext = 1000",
-        "line 2: `generator.context` is 1000; expected at least 1328, `rag.token_budget` (1200) and \
+        "[rag]\ntoken_budget = 1200\n[generator]\ncontext = 1000",
+        "line 4: `generator.context` is 1000; expected at least 1328, `rag.token_budget` (1200) and \
          `generator.max_tokens` (128) together, or 0 for what the model takes",
     ),
     ("[retriever]\nconfig = \"\"", "line 2: `retriever.config` is \"\"; expected the name of a model or a path"),
@@ -263,13 +264,13 @@ fn environment_and_flags_are_refused_by_their_own_names() {
         (
             &[("CICERONE_RAG__PASSAGES", "many")],
             &[],
-            "environment variable CICERONE_RAG__PASSAGES: `rag.passages` is \"many\"; expected a whole number from 1 to 20",
+            "environment variable CICERONE_RAG__PASSAGES: `rag.passages` is \"many\"; expected a whole number from 0 to 20",
         ),
         (&[], &["rag.passages"], "--set rag.passages: no `=` in it; expected key=value, like rag.passages=2"),
         (
             &[],
             &["rag.passages=21"],
-            "--set rag.passages=21: `rag.passages` is 21; expected a whole number from 1 to 20",
+            "--set rag.passages=21: `rag.passages` is 21; expected a whole number from 0 to 20",
         ),
         (&[], &["kb.name=a b"], "--set kb.name=a b: `kb.name` is \"a b\"; expected a name"),
     ] {
@@ -280,7 +281,7 @@ fn environment_and_flags_are_refused_by_their_own_names() {
 
 #[test]
 fn all_problems_are_told_at_once_in_the_order_of_the_layers() {
-    let found = problems(load_text(&around(&[]), "[rag]\npassages = 0\n[log]\nlevle = 1\n[kb]\ntop_k = 0", &["x=1"]));
+    let found = problems(load_text(&around(&[]), "[rag]\npassages = 21\n[log]\nlevle = 1\n[kb]\ntop_k = 0", &["x=1"]));
     let places: Vec<_> = found.lines().map(|l| l.split(": ").next().unwrap()).collect();
     assert_eq!(places, ["c.toml, line 2", "c.toml, line 4", "c.toml, line 6", "--set x=1"]);
 }

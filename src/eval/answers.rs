@@ -14,19 +14,22 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::abstention::Signals;
 use super::{EvalError, Kind, Question, Row, Table};
 use crate::io::{IoError, JsonlReader, JsonlWriter};
 
 /// What the reader is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// The passages that were retrieved.
     Retrieved,
+    /// Passages of the right article, ranked as usual.
+    OracleEntity,
     /// The section that holds the answer.
-    Gold,
+    OraclePassage,
     /// No passage.
-    None,
+    NoRetrieval,
 }
 
 impl Mode {
@@ -35,8 +38,9 @@ impl Mode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Retrieved => "retrieved",
-            Self::Gold => "gold",
-            Self::None => "none",
+            Self::OracleEntity => "oracle-entity",
+            Self::OraclePassage => "oracle-passage",
+            Self::NoRetrieval => "no-retrieval",
         }
     }
 }
@@ -44,6 +48,31 @@ impl Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// What came of a question.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The answer; empty for an abstention.
+    pub answer: String,
+    /// The article it is about, by URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entity: Option<String>,
+    /// Sections of it that the reader was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sections: Vec<usize>,
+    /// Why there is no answer, where it is "not in the knowledge base".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abstained: Option<String>,
+    /// How sure it is, by signal: the entity's score, its margin, the best section's score.
+    #[serde(default, skip_serializing_if = "Signals::is_empty")]
+    pub signals: Signals,
+}
+
+impl From<&str> for Reply {
+    fn from(answer: &str) -> Self {
+        Self { answer: answer.to_owned(), ..Self::default() }
     }
 }
 
@@ -58,8 +87,9 @@ pub struct Outcome {
     pub question: String,
     /// A reference, to read along.
     pub reference: String,
-    /// The answer; `None` where it failed.
-    pub answer: Option<String>,
+    /// The answer and what it rests on; `None` where it failed.
+    #[serde(flatten)]
+    pub reply: Option<Reply>,
     /// Why it failed. A failed question is asked again by the next run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -116,13 +146,23 @@ pub struct Scored {
     pub metric: &'static str,
     /// Whether it is right; a failed one is wrong. `None` where the metric cannot score the question.
     pub correct: Option<bool>,
+    /// Whether it is about the right article; `None` where it is about none.
+    pub entity: Option<bool>,
+    /// Whether a section that holds the answer was before the reader; `None` where the data set names none.
+    pub section: Option<bool>,
 }
 
 impl Scored {
     fn new(question: &Question, outcome: Outcome) -> Self {
-        let score = |answer: &String| question.score(answer);
-        let correct = outcome.answer.as_ref().map_or(Some(false), score);
-        Self { outcome, kind: question.kind, metric: question.metric(), correct }
+        let reply = outcome.reply.as_ref();
+        let correct = reply.map_or(Some(false), |reply| question.score(&reply.answer));
+        let about = reply.and_then(|reply| reply.entity.as_ref());
+        let entity = about.filter(|_| !question.urls.is_empty()).map(|url| question.urls.contains(url));
+        let section = (!question.section_ids.is_empty() && about.is_some()).then(|| {
+            let shown = reply.map_or(&[][..], |reply| &reply.sections);
+            entity == Some(true) && question.section_ids.iter().any(|section| shown.contains(section))
+        });
+        Self { outcome, kind: question.kind, metric: question.metric(), correct, entity, section }
     }
 }
 
@@ -168,7 +208,7 @@ pub fn run(
     questions: &[&Question],
     modes: &[Mode],
     log: Option<(&Path, &Value)>,
-    mut answer: impl FnMut(&Question, Mode) -> Result<String, String>,
+    mut answer: impl FnMut(&Question, Mode) -> Result<Reply, String>,
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Answers, EvalError> {
     let mut kept = HashMap::new();
@@ -216,10 +256,10 @@ pub fn run(
     Ok(answers)
 }
 
-fn ask(question: &Question, mode: Mode, answer: &mut impl FnMut(&Question, Mode) -> Result<String, String>) -> Outcome {
+fn ask(question: &Question, mode: Mode, answer: &mut impl FnMut(&Question, Mode) -> Result<Reply, String>) -> Outcome {
     let start = Instant::now();
-    let (answer, error) = match answer(question, mode) {
-        Ok(text) => (Some(text), None),
+    let (reply, error) = match answer(question, mode) {
+        Ok(reply) => (Some(reply), None),
         Err(reason) => (None, Some(reason)),
     };
     Outcome {
@@ -227,7 +267,7 @@ fn ask(question: &Question, mode: Mode, answer: &mut impl FnMut(&Question, Mode)
         mode,
         question: question.text.clone(),
         reference: question.reference(),
-        answer,
+        reply,
         error,
         seconds: start.elapsed().as_secs_f64(),
     }
@@ -275,7 +315,7 @@ fn resume(
                 if let Some(text) = texts.get(outcome.id.as_str()).filter(|t| **t != outcome.question) {
                     return Err(other(&format!("question {}", outcome.id), outcome.question, (*text).to_owned()));
                 }
-                if outcome.answer.is_some() {
+                if outcome.reply.is_some() {
                     kept.insert((outcome.id.clone(), outcome.mode), outcome);
                 }
             }
@@ -323,6 +363,16 @@ impl Answers {
                     if n > 0 {
                         rows.push(Row::proportion(&format!("{mode}, {kind}"), metric, right, n));
                     }
+                }
+            }
+            let places: [(&str, fn(&Scored) -> Option<bool>); 2] =
+                [("right entity", |scored| scored.entity), ("right section", |scored| scored.section)];
+            for (name, place) in places {
+                let found: Vec<bool> =
+                    self.outcomes.iter().filter(|s| s.outcome.mode == mode).filter_map(place).collect();
+                if !found.is_empty() {
+                    let right = found.iter().filter(|right| **right).count();
+                    rows.push(Row::proportion(&format!("{mode}, all"), name, right, found.len()));
                 }
             }
         }

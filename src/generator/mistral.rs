@@ -323,7 +323,7 @@ impl Engine {
                 return Err(GeneratorError::Engine(format!("it finished with `{reason}`")));
             }
             if !said_something {
-                return Err(GeneratorError::Engine("its answer is empty".into()));
+                return Err(GeneratorError::EmptyAnswer);
             }
             let usage = chunk.usage;
             let usage = Usage {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 #[cfg(feature = "mistral")]
 pub use mistral::{Format, MistralGenerator, MistralSettings};
-pub use prompt::{Prompt, PromptError, PromptPassage, Templates};
+pub use prompt::{Prompt, PromptError, PromptPassage, Prompts};
 pub use scripted::Scripted;
 
 /// A generator that can be asked for one answer at a time.
@@ -140,6 +140,9 @@ pub enum GeneratorError {
     /// The engine failed while answering.
     #[error("the engine stopped: {0}")]
     Engine(String),
+    /// It said nothing at all.
+    #[error("the answer is empty")]
+    EmptyAnswer,
     /// This build has no engine for the request.
     #[error("this build has no answering engine (cargo feature `mistral`)")]
     NoEngine,

@@ -8,12 +8,16 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::{Chunk, Generator, GeneratorError, GeneratorInfo, Request, Usage};
 
-/// Answers every request with the same chunks. Tokens are counted as words.
+/// Answers every request with the same chunks, or each with its own. Tokens are counted as words.
 pub struct Scripted {
     info: GeneratorInfo,
-    chunks: Vec<String>,
+    /// Chunks of the first answer, the second, …; the last stays.
+    scripts: Vec<Vec<String>>,
+    begun: AtomicUsize,
     fail_at: Option<(usize, GeneratorError)>,
+    hang_at: Option<usize>,
     end_silently: bool,
+    endless: bool,
     delay: Duration,
     seen: Arc<Mutex<Vec<Request>>>,
     sent: Arc<AtomicUsize>,
@@ -31,13 +35,37 @@ impl Scripted {
                 sees_pictures: false,
                 context_length: 4096,
             },
-            chunks: chunks.into_iter().map(Into::into).collect(),
+            scripts: vec![chunks.into_iter().map(Into::into).collect()],
+            begun: AtomicUsize::new(0),
             fail_at: None,
+            hang_at: None,
             end_silently: false,
+            endless: false,
             delay: Duration::ZERO,
             seen: Arc::default(),
             sent: Arc::default(),
         }
+    }
+
+    /// Streams `chunks` to the request after those that have theirs, and to all that come later.
+    #[must_use]
+    pub fn then<S: Into<String>>(mut self, chunks: impl IntoIterator<Item = S>) -> Self {
+        self.scripts.push(chunks.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sends nothing from chunk `n` on, and does not end, as an engine that hangs.
+    #[must_use]
+    pub fn hanging_at(mut self, n: usize) -> Self {
+        self.hang_at = Some(n);
+        self
+    }
+
+    /// Begins anew after its last chunk, whatever was asked for.
+    #[must_use]
+    pub fn endless(mut self) -> Self {
+        self.endless = true;
+        self
     }
 
     /// Fails in place of chunk `n` (0 is the first).
@@ -92,16 +120,22 @@ impl Generator for Scripted {
 
     fn generate(&self, request: Request) -> mpsc::Receiver<Result<Chunk, GeneratorError>> {
         let (tx, rx) = mpsc::channel(1);
-        let chunks = self.chunks.clone();
-        let fail_at = self.fail_at.clone();
+        let at = self.begun.fetch_add(1, Ordering::SeqCst).min(self.scripts.len() - 1);
+        let chunks = self.scripts[at].clone();
+        let (fail_at, hang_at, endless) = (self.fail_at.clone(), self.hang_at, self.endless);
         let (end_silently, delay) = (self.end_silently, self.delay);
         let (seen, sent) = (Arc::clone(&self.seen), Arc::clone(&self.sent));
         let prompt_tokens = self.count_tokens(&request.system) + self.count_tokens(&request.user);
         let script = async move {
             let limit = request.max_tokens;
             seen.lock().await.push(request);
-            for (n, chunk) in chunks.iter().take(limit).enumerate() {
+            let shown = if endless { usize::MAX } else { limit.min(chunks.len()) };
+            for (n, chunk) in chunks.iter().cycle().take(shown).enumerate() {
                 tokio::time::sleep(delay).await;
+                if hang_at == Some(n) {
+                    tx.closed().await;
+                    return;
+                }
                 let item = match &fail_at {
                     Some((at, error)) if *at == n => Err(error.clone()),
                     _ => Ok(Chunk::Text(chunk.clone())),
@@ -111,6 +145,10 @@ impl Generator for Scripted {
                     return;
                 }
                 sent.fetch_add(1, Ordering::SeqCst);
+            }
+            if hang_at.is_some_and(|at| at >= chunks.len()) {
+                tx.closed().await;
+                return;
             }
             if !end_silently {
                 let usage = Usage {

@@ -20,6 +20,9 @@ const BUILT_IN: &[(&str, &str)] = compiled_in![
     "efficientnet-lite0.toml",
     "smollm2-135m-instruct.toml",
     "smolvlm-256m-instruct.toml",
+    "qwen3-vl-2b-instruct.toml",
+    "qwen3-vl-8b-instruct.toml",
+    "ms-marco-minilm-l6-v2.toml",
     "ret-clip-vit-l-14.toml",
     "ret-openclip-vit-h-14.toml",
     "ret-openclip-vit-g-14.toml",
@@ -380,6 +383,13 @@ mod tests {
             assert_eq!(entry.kind, Kind::Retriever);
         }
         assert!(catalogue.entry("all-MiniLM-L6-v2").unwrap().unverified().is_empty());
+        for name in ["SmolVLM-256M-Instruct", "Qwen3-VL-2B-Instruct", "Qwen3-VL-8B-Instruct"] {
+            let entry = catalogue.entry(name).unwrap();
+            let files: Vec<&str> = entry.files.iter().map(|file| file.name.as_str()).collect();
+            for needed in ["config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"] {
+                assert!(entry.kind == Kind::Reader && files.contains(&needed), "{name} without {needed}");
+            }
+        }
         for name in ["clip-vit-large-patch14", "CLIP-ViT-H-14-laion2B-s32B-b79K", "colbertv2.0"] {
             assert!(catalogue.entry(name).unwrap().unverified().contains(&"model.safetensors"));
         }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Candidate, Citation, EntityChoice, Mode};
+use super::{Abstention, Candidate, Citation, EntityChoice, Mode, Said, Stage};
 use crate::generator::{GeneratorInfo, Usage};
 
 /// How a question ended that did not fail.
@@ -13,8 +13,11 @@ pub enum Outcome {
     Answered,
     /// The knowledge base holds nothing that is near enough.
     NotInKnowledgeBase {
-        /// The score that was found and the one that was needed.
+        /// In words: what was found and what was needed.
         reason: String,
+        /// The same, for programs.
+        #[serde(flatten)]
+        why: Abstention,
     },
     /// Passages only: the pipeline has no generator.
     PassagesOnly,
@@ -37,7 +40,7 @@ pub struct Passage {
     pub text: String,
     /// Whether that is less than the section.
     pub cut: bool,
-    /// The ranker's score; `None` for a section that was asked for by name.
+    /// The ranker's score, with the search's where that has a weight; `None` for a section that was asked for by name.
     pub score: Option<f32>,
     /// Tokens of `text`.
     pub tokens: usize,
@@ -50,6 +53,10 @@ pub struct Timings {
     pub encoding_ms: Option<f64>,
     /// Searching the knowledge base.
     pub searching_ms: Option<f64>,
+    /// Choosing the entity, where the reader does.
+    pub choosing_ms: Option<f64>,
+    /// Putting a question of a conversation into words that need none, where the reader does.
+    pub rewriting_ms: Option<f64>,
     /// Ranking sections.
     pub ranking_ms: Option<f64>,
     /// Handing over the prompt to first token.
@@ -62,11 +69,56 @@ pub struct Timings {
     pub total_ms: f64,
 }
 
+/// A part of the pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// Its name, in words.
+    pub name: String,
+    /// Identity of what it computes with: answers under another one may differ. Empty where the name says all.
+    pub fingerprint: String,
+}
+
+impl About {
+    /// A part by its name and fingerprint.
+    #[must_use]
+    pub fn new(name: impl Into<String>, fingerprint: impl Into<String>) -> Self {
+        Self { name: name.into(), fingerprint: fingerprint.into() }
+    }
+}
+
+/// A stage that was gone through.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StageReport {
+    /// Which.
+    pub stage: Stage,
+    /// What did it, and how.
+    pub by: String,
+    /// How long it took; `None` where it takes no time worth telling.
+    pub ms: Option<f64>,
+}
+
+/// Tokens of a prompt by part, without those of the chat template.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct PromptTokens {
+    /// System message.
+    pub system: usize,
+    /// Earlier turns that show how to answer.
+    pub examples: usize,
+    /// The passages' texts.
+    pub passages: usize,
+    /// The rest of the user message: headings, the fence, the question.
+    pub question: usize,
+}
+
 /// An answer.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answer {
     /// What was asked.
     pub question: String,
+    /// The same in words that need no conversation: what sections are ranked by and what the reader is asked.
+    pub standalone: String,
+    /// What was said before in its conversation, oldest first.
+    pub before: Vec<Said>,
     /// Where the passages come from.
     #[serde(flatten)]
     pub mode: Mode,
@@ -87,12 +139,56 @@ pub struct Answer {
     pub candidates: Vec<Candidate>,
     /// The entity chosen.
     pub entity: Option<EntityChoice>,
+    /// The stages that were gone through, in order.
+    pub stages: Vec<StageReport>,
     /// How long everything took.
     pub timings: Timings,
     /// Tokens of both messages of the prompt, without those of the chat template.
     pub prompt_tokens: usize,
+    /// The same by part; `None` where nothing was generated.
+    pub prompt: Option<PromptTokens>,
     /// The engine's own counts.
     pub usage: Option<Usage>,
     /// What answered.
     pub generator: Option<GeneratorInfo>,
+    /// What encoded the question.
+    pub retriever: About,
+    /// What was searched.
+    pub knowledge_base: About,
+    /// What ranked the sections.
+    pub ranker: About,
+    /// The prompts.
+    pub prompts: About,
+}
+
+impl Answer {
+    /// An answer of which nothing is known yet but the question.
+    #[must_use]
+    pub fn of(question: impl Into<String>) -> Self {
+        let question = question.into();
+        Self {
+            standalone: question.clone(),
+            question,
+            before: Vec::new(),
+            mode: Mode::Retrieved,
+            outcome: Outcome::PassagesOnly,
+            text: String::new(),
+            plain: String::new(),
+            citations: Vec::new(),
+            unknown_citations: Vec::new(),
+            passages: Vec::new(),
+            candidates: Vec::new(),
+            entity: None,
+            stages: Vec::new(),
+            timings: Timings::default(),
+            prompt_tokens: 0,
+            prompt: None,
+            usage: None,
+            generator: None,
+            retriever: About::default(),
+            knowledge_base: About::default(),
+            ranker: About::default(),
+            prompts: About::default(),
+        }
+    }
 }

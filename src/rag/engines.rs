@@ -8,9 +8,14 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
-use super::{BiEncoderRanker, PartError, PartErrorKind, Pipeline, QueryEncoder, Search, Settings, TextEncoder};
+use super::rank::PairScorer;
+use super::{
+    About, BiEncoderRanker, CrossRanker, EntityMethod, FollowUpMethod, Limits, NoRanker, PartError, PartErrorKind,
+    Parts, Pipeline, QueryEncoder, Search, SectionRanker, Settings, TextEncoder, Thresholds,
+};
 use crate::config::{Config, ModelRef};
-use crate::generator::{Generator, GeneratorError, PromptError, Templates};
+use crate::generator::prompt::{PromptFile, PromptFiles, shipped};
+use crate::generator::{Generator, GeneratorError, PromptError, Prompts, Sampling};
 use crate::kb::remote::Remote;
 #[cfg(not(feature = "server"))]
 use crate::kb::store::StoreError;
@@ -20,7 +25,7 @@ use crate::retriever::config::RetConfig;
 use crate::retriever::device::DeviceChoice;
 use crate::retriever::preprocess::text::TextProcessor;
 use crate::retriever::{
-    Embedding, Item, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
+    Embedding, Item, PairClassifier, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
 };
 
 /// Why the parts cannot be opened.
@@ -141,11 +146,12 @@ pub fn tower_files(config: &Config) -> Result<RetrieverFiles, EnginesError> {
     })
 }
 
-/// Sees that every file is there that [`open`] will load.
+/// Sees that every file is there that [`open`] will load, and that the prompts are whole.
 ///
 /// # Errors
 /// As [`retriever_files`].
 pub fn check_files(config: &Config, generate: bool) -> Result<(), EnginesError> {
+    open_prompts(config)?;
     retriever_files(config)?;
     ranker_files(config)?;
     if generate {
@@ -154,9 +160,15 @@ pub fn check_files(config: &Config, generate: bool) -> Result<(), EnginesError> 
     Ok(())
 }
 
-fn ranker_files(config: &Config) -> Result<[PathBuf; 3], EnginesError> {
-    let file = |name| model_file(config, "the section ranker", &config.rag.ranker, name);
-    Ok([file("config.json")?, file("model.safetensors")?, file("tokenizer.json")?])
+/// Files of the model that ranks sections: its architecture, weights and tokenizer; `None` where none is needed.
+fn ranker_files(config: &Config) -> Result<Option<[PathBuf; 3]>, EnginesError> {
+    let model = match config.rag.ranking.as_str() {
+        "bi-encoder" => &config.rag.ranker,
+        "cross-encoder" => &config.rag.cross_encoder,
+        _ => return Ok(None),
+    };
+    let file = |name| model_file(config, "the section ranker", model, name);
+    Ok(Some([file("config.json")?, file("model.safetensors")?, file("tokenizer.json")?]))
 }
 
 fn reader_dir(config: &Config) -> Result<PathBuf, EnginesError> {
@@ -230,36 +242,90 @@ pub fn document_texts(config: &Config) -> Result<TextProcessor, EnginesError> {
     Ok(TextProcessor::load(&tokenizer, RetConfig::load(&description)?.max_text_tokens)?)
 }
 
-/// Loads the sentence encoder that ranks sections.
+/// Loads what ranks sections, as it is configured.
 ///
 /// # Errors
 /// Missing or unusable files.
-pub fn open_ranker(config: &Config) -> Result<BiEncoderRanker, EnginesError> {
-    let [architecture, weights, tokenizer] = ranker_files(config)?;
-    let encoder = SentenceEncoder::load(&architecture, &weights, &tokenizer)?;
-    let window = (config.rag.token_budget * CHARS_PER_TOKEN).min(LONGEST_WINDOW);
-    Ok(BiEncoderRanker::new(Arc::new(encoder)).with_lexical_weight(LEXICAL_WEIGHT).with_window_chars(window))
+pub fn open_ranker(config: &Config, retriever: &Retriever) -> Result<Arc<dyn SectionRanker>, EnginesError> {
+    let rag = &config.rag;
+    // A section is looked at through windows of what a passage holds of it: the best one is then what the reader sees.
+    let window = (rag.token_budget(false) * CHARS_PER_TOKEN).min(LONGEST_WINDOW);
+    let words = rag.shared_words as f32;
+    let about = |model: &ModelRef, weights: &PathBuf| -> Result<About, EnginesError> {
+        let fingerprint = crate::io::hash::blake3_file(weights).map_err(KbError::from)?;
+        Ok(About::new(format!("{} {model}", rag.ranking), &fingerprint[..16]))
+    };
+    Ok(match (rag.ranking.as_str(), ranker_files(config)?) {
+        ("bi-encoder", Some([architecture, weights, tokenizer])) => {
+            let encoder = SentenceEncoder::load(&architecture, &weights, &tokenizer)?;
+            let ranker = BiEncoderRanker::new(about(&rag.ranker, &weights)?, Arc::new(encoder));
+            Arc::new(ranker.with_lexical_weight(words).with_window_chars(window))
+        }
+        ("cross-encoder", Some([architecture, weights, tokenizer])) => {
+            let scorer = PairClassifier::load(&architecture, &weights, &tokenizer)?;
+            Arc::new(CrossRanker::new(about(&rag.cross_encoder, &weights)?, Arc::new(scorer), window))
+        }
+        ("retriever", _) => {
+            let about = About::new("the retriever's text side", retriever.fingerprint());
+            let ranker = BiEncoderRanker::new(about, Arc::new(RetrieverTexts(retriever.clone()))).with_names();
+            Arc::new(ranker.with_lexical_weight(words).with_window_chars(window))
+        }
+        _ => Arc::new(NoRanker),
+    })
 }
 
-/// A section is looked at through windows of what a passage holds of it: the best one is then what the reader sees.
 const CHARS_PER_TOKEN: usize = 4;
 
 /// Longest window, characters: about the 256 tokens that all-MiniLM-L6-v2 was trained on.
 const LONGEST_WINDOW: usize = 800;
 
-/// Weight of shared words beside the cosine of sentences.
-const LEXICAL_WEIGHT: f32 = 0.2;
+/// The prompts that are configured.
+///
+/// # Errors
+/// [`PromptError`], which names the file and the key.
+pub fn open_prompts(config: &Config) -> Result<Prompts, PromptError> {
+    let file = |prompt: &ModelRef| match prompt {
+        ModelRef::Name(name) => shipped(name),
+        ModelRef::Path(path) => PromptFile::open(path),
+    };
+    let prompts = &config.prompts;
+    Prompts::new(&PromptFiles {
+        answer: file(&prompts.answer)?,
+        no_retrieval: file(&prompts.no_retrieval)?,
+        choose_entity: file(&prompts.choose_entity)?,
+        follow_up: file(&prompts.follow_up)?,
+    })
+}
 
-/// Settings of a pipeline, as configured. The instruction stays with the retriever, which puts it before the text.
+/// Settings of a pipeline, as configured, for a reader that sees pictures or one that does not. The instruction stays
+/// with the retriever, which puts it before the text.
 #[must_use]
-pub fn settings(config: &Config) -> Settings {
+pub fn settings(config: &Config, sees_pictures: bool) -> Settings {
+    let (rag, generator) = (&config.rag, &config.generator);
+    let seconds = std::time::Duration::from_secs;
+    let temperature = generator.temperature as f32;
     Settings {
-        candidates: config.rag.candidates,
-        passages: config.rag.passages,
-        passage_tokens: config.rag.token_budget,
-        tokens_per_passage: config.rag.token_budget,
-        max_tokens: config.generator.max_tokens,
-        min_score: Some(config.rag.min_score as f32),
+        candidates: rag.candidates,
+        entity: if rag.entity_by_model(sees_pictures) { EntityMethod::Model } else { EntityMethod::Score },
+        names: rag.names,
+        entities: rag.entities,
+        retrieval_weight: rag.retrieval_weight as f32,
+        passages: rag.passages(sees_pictures),
+        passage_tokens: rag.token_budget(sees_pictures),
+        tokens_per_passage: rag.token_budget(sees_pictures),
+        max_tokens: generator.max_tokens,
+        sampling: (temperature > 0.0).then_some(Sampling { temperature, seed: generator.seed }),
+        thresholds: Thresholds {
+            score: Some(rag.min_score as f32),
+            margin: (rag.min_margin > 0.0).then_some(rag.min_margin as f32),
+            section: Some(rag.min_section as f32),
+        },
+        follow_up: if rag.follow_up == "model" { FollowUpMethod::Model } else { FollowUpMethod::Rule },
+        limits: Limits {
+            stage: seconds(rag.timeout_s),
+            first_token: seconds(generator.first_token_s),
+            answer: seconds(generator.answer_s),
+        },
         picture_limits: PictureLimits {
             max_bytes: config.retriever.max_picture_bytes,
             max_pixels: config.retriever.max_picture_pixels,
@@ -289,15 +355,14 @@ pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Resu
 /// See [`EnginesError`].
 pub fn open(config: &Config, retriever: Retriever, generate: bool, runtime: &Runtime) -> Result<Engines, EnginesError> {
     let kb = Arc::new(KnowledgeBase::open(kb_home(config)?, &config.kb.name, Some(retriever.fingerprint()))?);
-    let ranker = Arc::new(open_ranker(config)?);
-    let templates = match config.generator.prompt() {
-        Some(path) => Templates::open(path)?,
-        None => Templates::built_in()?,
-    };
+    let ranker = open_ranker(config, &retriever)?;
+    let prompts = Arc::new(open_prompts(config)?);
     let generator = if generate { Some(runtime.block_on(open_reader(config))?) } else { None };
+    let sees_pictures = generator.as_ref().is_some_and(|generator| generator.info().sees_pictures);
     let encoder = Arc::new(Queries(retriever.clone()));
-    let search = Arc::new(Shared(Arc::clone(&kb)));
-    let pipeline = Pipeline::new(encoder, search, ranker, generator.clone(), templates, settings(config));
+    let search = Arc::new(Shared { name: config.kb.name.clone(), kb: Arc::clone(&kb) });
+    let parts = Parts { encoder, search, ranker, generator: generator.clone(), prompts };
+    let pipeline = Pipeline::new(parts, settings(config, sees_pictures));
     Ok(Engines { retriever, kb, generator, pipeline })
 }
 
@@ -344,6 +409,10 @@ pub async fn open_reader(config: &Config) -> Result<Arc<dyn Generator>, EnginesE
 struct Queries(Retriever);
 
 impl QueryEncoder for Queries {
+    fn about(&self) -> About {
+        About::new("the retriever", self.0.fingerprint())
+    }
+
     fn encode(&self, item: Item) -> Result<Vec<f32>, PartError> {
         let embedding = self.0.encode_query(item).map_err(|e| {
             let kind = match e {
@@ -357,21 +426,58 @@ impl QueryEncoder for Queries {
 }
 
 /// A knowledge base that is shared.
-struct Shared(Arc<KnowledgeBase>);
+struct Shared {
+    name: String,
+    kb: Arc<KnowledgeBase>,
+}
 
 impl Search for Shared {
+    fn about(&self) -> About {
+        About::new(&*self.name, &*self.kb.manifest().content_hash)
+    }
+
     fn search(&self, query: &[f32], words: &str, k: usize) -> Result<Vec<Hit>, PartError> {
-        self.0.search(query, Some(words), k).map_err(PartError::failure)
+        self.kb.search(query, Some(words), k).map_err(PartError::failure)
     }
 
     fn article(&self, url: &str) -> Result<Option<Article>, PartError> {
-        self.0.article(url).map_err(PartError::failure)
+        self.kb.article(url).map_err(PartError::failure)
     }
 }
 
 impl TextEncoder for SentenceEncoder {
     fn encode(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, PartError> {
         Self::encode(self, texts).map_err(PartError::failure)
+    }
+}
+
+impl PairScorer for PairClassifier {
+    fn score(&self, question: &str, texts: &[String]) -> Result<Vec<f32>, PartError> {
+        self.relevance(question, texts).map_err(PartError::failure)
+    }
+}
+
+/// The text side of a retriever: questions as queries, sections as documents.
+struct RetrieverTexts(Retriever);
+
+impl TextEncoder for RetrieverTexts {
+    fn encode(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, PartError> {
+        let items = texts.iter().map(|text| Item { text: Some(text.clone()), image: None }).collect();
+        let embeddings = self.0.encode_documents(items).map_err(PartError::failure)?;
+        Ok(embeddings.into_iter().map(Embedding::into_values).collect())
+    }
+
+    fn encode_question(&self, question: &str) -> Result<Vec<f32>, PartError> {
+        let item = Item { text: Some(question.to_owned()), image: None };
+        Ok(self.0.encode_query(item).map_err(PartError::failure)?.into_values())
+    }
+
+    fn similarity(&self, question: &[f32], text: &[f32]) -> f32 {
+        let embedding = |values: &[f32]| Embedding::new(values.to_vec(), self.0.dim());
+        match (embedding(question), embedding(text)) {
+            (Some(question), Some(text)) => question.score(&text) / self.0.vectors().max(1) as f32,
+            _ => f32::NEG_INFINITY,
+        }
     }
 }
 

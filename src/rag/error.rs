@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 
+use super::Stage;
 use crate::generator::GeneratorError;
 
 /// An error of one of the parts behind a trait, with what its caller must know to act.
@@ -71,6 +72,16 @@ pub enum RagError {
     /// The generator said nothing at all.
     #[error("answering: the model gave an empty answer; ask in other words or choose another model")]
     EmptyAnswer,
+    /// A stage took longer than it may.
+    #[error("{} took longer than {seconds} s; try again, or allow more with `{key}`", stage.label())]
+    TimedOut {
+        /// Which.
+        stage: Stage,
+        /// The limit.
+        seconds: u64,
+        /// Key of the configuration that sets it.
+        key: &'static str,
+    },
     /// A part panicked.
     #[error("{0} stopped unexpectedly; see the log")]
     Crashed(&'static str),
@@ -97,7 +108,8 @@ impl RagError {
             Self::Generate(GeneratorError::TooLong { .. }) => "prompt-too-long",
             Self::Generate(GeneratorError::Engine(_)) => "engine",
             Self::Unfinished => "unfinished",
-            Self::EmptyAnswer => "empty-answer",
+            Self::EmptyAnswer | Self::Generate(GeneratorError::EmptyAnswer) => "empty-answer",
+            Self::TimedOut { .. } => "timed-out",
             Self::Crashed(_) | Self::NoRuntime => "failure",
         }
     }
@@ -108,7 +120,7 @@ impl RagError {
         match self {
             Self::EmptyQuestion | Self::Picture(_) => PartErrorKind::Input,
             Self::Encode(e) | Self::Search(e) | Self::Rank(e) => e.kind,
-            Self::Generate(GeneratorError::Load { .. }) => PartErrorKind::Unreachable,
+            Self::Generate(GeneratorError::Load { .. }) | Self::TimedOut { .. } => PartErrorKind::Unreachable,
             _ => PartErrorKind::Failure,
         }
     }

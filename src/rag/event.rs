@@ -14,6 +14,10 @@ pub enum Stage {
     Encoding,
     /// Searching the knowledge base.
     Searching,
+    /// Choosing the entity.
+    Choosing,
+    /// Putting a question of a conversation into words that need none.
+    Rewriting,
     /// Ranking the sections of the entity.
     Ranking,
     /// From handing over the prompt to the first token.
@@ -29,6 +33,8 @@ impl Stage {
         match self {
             Self::Encoding => "encoding",
             Self::Searching => "searching",
+            Self::Choosing => "choosing the entity",
+            Self::Rewriting => "reading the conversation",
             Self::Ranking => "ranking",
             Self::ReadingPrompt => "reading the prompt",
             Self::Answering => "answering",
@@ -61,6 +67,11 @@ pub enum Event {
     Entity {
         /// Which and why.
         entity: EntityChoice,
+    },
+    /// A question of a conversation, in words that need none.
+    Standalone {
+        /// The question.
+        question: String,
     },
     /// What the prompt holds.
     Passages {

@@ -1,37 +1,60 @@
 //! The path from a question to a cited answer, as one stream of events.
 //!
-//! [`Pipeline::ask`] encodes the question and its picture, searches the knowledge base, chooses the entity, ranks its
-//! sections, fits passages into the prompt, lets the generator answer and resolves what it cites. Everything that
-//! happens is an [`Event`]; the last one is [`Event::Answer`] or [`Event::Failed`]. Dropping the receiver cancels the
-//! work: at once while something else works, within a token while an answer is made.
+//! [`Pipeline::ask`] runs named stages, each with a way of doing it that can be replaced and is told with the answer:
 //!
-//! The rooms that do the work stand behind three small traits ([`QueryEncoder`], [`Search`], [`SectionRanker`]) and
+//! | stage | ways | file |
+//! | --- | --- | --- |
+//! | encoding, searching | the retriever, the knowledge base | `run` |
+//! | choosing the entity | by score, or by the reader from names alone | `entity`, `run` |
+//! | ranking sections | sentence encoder, cross-encoder, the retriever's text side, none | `rank` |
+//! | keeping to the budget | whole sentences around what fits best | `budget` |
+//! | answering | any [`crate::generator::Generator`] | `speech` |
+//! | resolving citations | numbers the model wrote, else matching words | `citations` |
+//!
+//! Where nothing good enough is found the outcome says why ([`Abstention`]). A question of a conversation is put into
+//! words that need none before it is ranked (`follow_up`, [`Conversation`]). Everything that happens is an [`Event`];
+//! the last one is [`Event::Answer`] or [`Event::Failed`]. Dropping the receiver cancels the work: at once while
+//! something else works, within a token while an answer is made. Every stage has a time limit.
+//!
+//! The rooms that do the work stand behind small traits ([`QueryEncoder`], [`Search`], [`SectionRanker`]) and
 //! [`crate::generator::Generator`].
 
+mod abstention;
 pub mod answer;
 pub mod budget;
 pub mod citations;
+mod conversation;
 pub mod engines;
 pub mod entity;
 mod error;
 mod event;
+mod follow_up;
+mod given;
 mod pipeline;
 pub mod rank;
+mod run;
+mod settings;
+mod speech;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use answer::{Answer, Outcome, Passage, Timings};
+pub use abstention::Abstention;
+pub use answer::{About, Answer, Outcome, Passage, PromptTokens, StageReport, Timings};
 pub use citations::{Citation, CitationSource};
+pub use conversation::Conversation;
 pub use entity::{Candidate, EntityChoice};
 pub use error::{PartError, PartErrorKind, RagError};
 pub use event::{Event, Stage};
-pub use pipeline::Pipeline;
-pub use rank::{BiEncoderRanker, SectionScore, TextEncoder};
+pub use given::{GivenArticles, Hiding};
+pub use pipeline::{Parts, Pipeline};
+pub use rank::{BiEncoderRanker, CrossRanker, NoRanker, SectionScore, TextEncoder};
+pub use settings::{EntityMethod, FollowUpMethod, Limits, Settings, Thresholds};
 
+pub use crate::generator::prompt::Said;
 use crate::kb::{Article, Hit};
-use crate::retriever::{Item, Picture, PictureLimits};
+use crate::retriever::{Item, Picture};
 
 /// One question.
 #[derive(Debug, Clone)]
@@ -42,13 +65,24 @@ pub struct Question {
     pub image: Option<QuestionImage>,
     /// Where the passages come from.
     pub mode: Mode,
+    /// The conversation it belongs to, if it is not the first of one.
+    pub follow_up: Option<FollowUp>,
+}
+
+/// What a question of a conversation keeps of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FollowUp {
+    /// URL of the article that the conversation is about: nothing else is searched for.
+    pub entity: String,
+    /// What was said, oldest first.
+    pub before: Vec<Said>,
 }
 
 impl Question {
     /// A question to be answered by retrieval.
     #[must_use]
     pub fn new(text: impl Into<String>, image: Option<QuestionImage>) -> Self {
-        Self { text: text.into(), image, mode: Mode::Retrieved }
+        Self { text: text.into(), image, mode: Mode::Retrieved, follow_up: None }
     }
 
     /// The same question with its passages from elsewhere.
@@ -91,47 +125,11 @@ pub enum Mode {
     NoRetrieval,
 }
 
-/// What can be set.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Points asked of the knowledge base before merging by article.
-    pub candidates: usize,
-    /// Articles whose sections compete for the prompt.
-    pub entities: usize,
-    /// Passages of a prompt, at most.
-    pub passages: usize,
-    /// Tokens of all passages together, at most.
-    pub passage_tokens: usize,
-    /// Tokens of one passage, at most; a longer section is cut around what fits the question best.
-    pub tokens_per_passage: usize,
-    /// Tokens of an answer, at most.
-    pub max_tokens: usize,
-    /// Below this score of the best candidate the answer is "not in the knowledge base"; `None` answers always.
-    pub min_score: Option<f32>,
-    /// Put before the question for the query encoder (M2KR's instruction by default belongs to the configuration).
-    pub instruction: String,
-    /// Bounds of a question's picture.
-    pub picture_limits: PictureLimits,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            candidates: 20,
-            entities: 1,
-            passages: 1,
-            passage_tokens: 240,
-            tokens_per_passage: 240,
-            max_tokens: 48,
-            min_score: None,
-            instruction: String::new(),
-            picture_limits: PictureLimits::default(),
-        }
-    }
-}
-
 /// Turns a query into a vector. Called on a blocking thread.
 pub trait QueryEncoder: Send + Sync {
+    /// What it is, for reports.
+    fn about(&self) -> About;
+
     /// The embedding of a text, a picture, or both: its unit vectors, row by row.
     ///
     /// # Errors
@@ -141,6 +139,9 @@ pub trait QueryEncoder: Send + Sync {
 
 /// Searches a knowledge base. Called on a blocking thread.
 pub trait Search: Send + Sync {
+    /// What it is, for reports.
+    fn about(&self) -> About;
+
     /// The `k` best hits for an embedding, best first; `words` count too where they are indexed.
     ///
     /// # Errors
@@ -156,9 +157,12 @@ pub trait Search: Send + Sync {
 
 /// Scores the sections of an article against a question. Called on a blocking thread.
 pub trait SectionRanker: Send + Sync {
+    /// What it is, for reports.
+    fn about(&self) -> About;
+
     /// One score per section, at its place; higher fits better.
     ///
     /// # Errors
     /// What keeps the ranker from working.
-    fn rank(&self, question: &str, sections: &[crate::kb::Section]) -> Result<Vec<SectionScore>, PartError>;
+    fn rank(&self, question: &str, article: &Article) -> Result<Vec<SectionScore>, PartError>;
 }

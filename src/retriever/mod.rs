@@ -18,7 +18,7 @@
 //! | `device` | CPU or GPU |
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
 //! | `random` | models of random numbers, to measure speed without a checkpoint |
-//! | `sentence` | sentence embeddings of a text tower alone |
+//! | `sentence`, `pair` | sentence embeddings of a text tower alone; scores of pairs of texts |
 //! | `train` | how a head is trained |
 //! | `probe` | what its gates let through |
 
@@ -44,6 +44,7 @@ pub mod kernels;
 pub mod layer_choice;
 pub mod layers;
 pub mod model;
+pub mod pair;
 pub mod picture;
 pub mod preprocess;
 pub mod probe;
@@ -63,6 +64,7 @@ mod worker_tests;
 pub use embedding::Embedding;
 pub use encoder::RetrieverFiles;
 pub use error::RetrieverError;
+pub use pair::PairClassifier;
 pub use picture::{Picture, PictureError, PictureLimits};
 pub use sentence::SentenceEncoder;
 pub use worker::Retriever;

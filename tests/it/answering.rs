@@ -128,3 +128,105 @@ fn searches_are_timed() {
     assert_eq!(report["search"]["articles"], 249);
     assert!(report["answer"].is_null());
 }
+
+#[test]
+fn a_conversation_keeps_its_entity_until_it_is_another_one() {
+    let starter = starter();
+    let kenya = starter_file("images/twemoji/ke.png");
+    let lines = format!("{}\n{CAPITAL}\nand its currency?\n:other\n:new\n{CAPITAL}\n", kenya.display());
+    let assert = cicerone(&starter.data).arg("demo").write_stdin(lines).assert().success();
+    let (text, notes) = (stdout(&assert), stderr(&assert));
+    let answers: Vec<&str> = text.split("\nSources\n").collect();
+    assert_eq!(answers.len(), 5, "{text}");
+    assert!(answers[0].contains("Nairobi") && answers[1].contains("hilling"), "{text}");
+    assert!(answers[2].starts_with("[1] Kenya — Currency"), "{text}");
+    assert!(notes.contains("taking it for ") && !answers[3].starts_with("[1] Kenya"), "{notes}\n{text}");
+    assert!(answers[3].contains("Nairobi"), "{text}");
+}
+
+#[test]
+fn an_answer_is_explained_and_gone_on_from() {
+    let starter = starter();
+    let kenya = starter_file("images/twemoji/ke.png");
+    let ask = |question: &str, args: &[&str]| {
+        let base = ["-c", "configs/starter.toml", "ask", question];
+        cicerone(&starter.data).args(base).args(args).assert()
+    };
+    let image = kenya.to_str().unwrap();
+    let explained = stdout(&ask(CAPITAL, &["--image", image, "--explain"]).success());
+    for expected in
+        ["Candidates\n>  1  0.", "Passages\n[1]  ", "Prompt        ", "\nStages\nencoding", "knowledge base  starter "]
+    {
+        assert!(explained.contains(expected), "{expected:?} in {explained}");
+    }
+    let first = ask(CAPITAL, &["--image", image, "--json"]).success();
+    let document = json(&first, "ask");
+    let stages: Vec<&str> =
+        document["stages"].as_array().unwrap().iter().map(|s| s["stage"].as_str().unwrap()).collect();
+    assert_eq!(stages, ["encoding", "searching", "choosing", "ranking", "reading-prompt", "answering"]);
+    for part in ["retriever", "knowledge_base", "ranker", "prompts"] {
+        assert!(document[part]["fingerprint"].as_str().is_some_and(|f| f.len() >= 16), "{part}: {document:#}");
+    }
+
+    let file = tempfile::tempdir().unwrap();
+    let path = file.path().join("answer.json");
+    fs_err::write(&path, stdout(&first)).unwrap();
+    let after = path.to_str().unwrap();
+    let second = json(&ask("and its currency?", &["--after", after, "--json"]).success(), "ask");
+    assert_eq!(
+        (second["standalone"].as_str(), second["entity"]["title"].as_str()),
+        (Some("What is Kenya's currency?"), Some("Kenya"))
+    );
+    assert!(second["plain"].as_str().unwrap().contains("hilling") && second["before"].as_array().unwrap().len() == 1);
+    fs_err::write(&path, "{}").unwrap();
+    let error = failure(ask("x", &["--after", after, "--json"]), 2, "bad_answer");
+    assert!(error["error"]["message"].as_str().unwrap().contains("answer.json"), "{error:#}");
+}
+
+#[test]
+fn stages_and_thresholds_are_measured_by_one_command_each() {
+    let starter = starter();
+    let run = |args: &[&str]| cicerone(&starter.data).arg("eval").args(args).assert();
+    let args = ["ablate", "--limit", "40", "--no-generate", "--only", "no-ranking,oracle-entity", "--json"];
+    let ablation = json(&run(&args).success(), "eval-ablate");
+    let value = |variant: usize, metric: &str| {
+        let rows = ablation["variants"][variant]["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["metric"] == metric).unwrap()["value"].as_f64().unwrap()
+    };
+    assert_eq!(ablation["variants"][0]["name"], "full");
+    assert!(value(0, "right entity") > 0.8 && value(0, "right section") > value(1, "right section"), "{ablation:#}");
+    assert_eq!(value(2, "right entity"), 1.0);
+    failure(run(&["ablate", "--only", "nonsense", "--json"]), 2, "usage");
+
+    let args = ["abstention", "--limit", "60", "--no-generate", "--json"];
+    let abstention = json(&run(&args).success(), "eval-abstention");
+    let reliability = |policy: usize| abstention["policies"][policy]["reliability"].as_f64().unwrap();
+    assert!(reliability(4) > reliability(0), "{abstention:#}");
+    let kept = &abstention["policies"][0]["kept"];
+    assert_eq!(
+        (kept["answered"].as_u64(), kept["unanswerable"].as_u64()),
+        (kept["questions"].as_u64(), kept["fooled"].as_u64())
+    );
+}
+
+#[test]
+fn a_reader_is_measured_on_the_evidence_that_a_data_set_quotes() {
+    let starter = starter();
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    let args = ["eval", "evidence", "tests/data/evqa_excerpt.csv", "--limit", "3", "--json", "--out", folder];
+    let run = || cicerone(&starter.data).args(args).assert().success();
+    let table: serde_json::Value = serde_json::from_str(&stdout(&run())).unwrap();
+    assert_eq!(
+        (table["rows"][0]["n"].as_u64(), table["rows"][0]["metric"].as_str()),
+        (Some(3), Some("E-VQA exact match (no BEM)"))
+    );
+    let log = fs_err::read_to_string(out.path().join("evidence.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 4, "{log}");
+    let again: serde_json::Value = serde_json::from_str(&stdout(&run())).unwrap();
+    assert_eq!(again["rows"], table["rows"]);
+    let bare = out.path().join("bare.csv");
+    fs_err::write(&bare, "question,question_type,answer,wikipedia_url\nWhat?,automatic,this,u\n").unwrap();
+    let error = failure(cicerone(&starter.data).args(["eval", "evidence", "--json"]).arg(&bare).assert(), 2, "data");
+    assert!(error["error"]["message"].as_str().unwrap().contains("evidence"), "{error:#}");
+}

@@ -1,6 +1,10 @@
 //! `cicerone eval`: how well it retrieves and answers.
 
+mod ablate;
+mod abstention;
 mod answers;
+mod asking;
+mod evidence;
 mod retrieval;
 
 use serde::Serialize;
@@ -8,6 +12,7 @@ use serde::Serialize;
 use super::args::{EvalArgs, EvalCommand};
 use super::context::Context;
 use super::failure::{Exit, Failure, SCHEMA_VERSION};
+use crate::eval::answers::Answers;
 use crate::eval::{EvalError, Table};
 
 /// Runs the command.
@@ -15,6 +20,19 @@ pub fn run(context: &Context, args: &EvalArgs) -> anyhow::Result<Exit> {
     match &args.command {
         EvalCommand::Retrieval(args) => retrieval::run(context, args),
         EvalCommand::Answers(args) => answers::run(context, args),
+        EvalCommand::Ablate(args) => ablate::run(context, args),
+        EvalCommand::Abstention(args) => abstention::run(context, args),
+        EvalCommand::Evidence(args) => evidence::run(context, args),
+    }
+}
+
+/// How a command ends over these runs.
+fn ended(runs: &[&Answers]) -> Exit {
+    let failed = |run: &&Answers| run.outcomes.iter().any(|scored| scored.outcome.error.is_some());
+    match (runs.iter().any(|run| run.stopped), runs.iter().any(failed)) {
+        (true, _) => Exit::Interrupted,
+        (_, true) => Exit::Partial,
+        _ => Exit::Done,
     }
 }
 

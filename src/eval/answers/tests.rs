@@ -16,6 +16,7 @@ fn question(id: &str, kind: Kind, reference: &str) -> Question {
         image_ids: vec![],
         split: "test".to_owned(),
         source: String::new(),
+        evidence: vec![],
     }
 }
 
@@ -25,12 +26,36 @@ fn questions() -> Vec<Question> {
 }
 
 const GO: fn(Progress) -> ControlFlow<()> = |_| ControlFlow::Continue(());
-const MODES: [Mode; 2] = [Mode::Retrieved, Mode::None];
+const MODES: [Mode; 2] = [Mode::Retrieved, Mode::NoRetrieval];
 
 /// Right with passages; without them only on even questions.
-fn reader(question: &Question, mode: Mode) -> Result<String, String> {
+fn reader(question: &Question, mode: Mode) -> Result<Reply, String> {
     let even = question.id[1..].parse::<usize>().unwrap() % 2 == 0;
-    Ok(if mode == Mode::Retrieved || even { question.reference() } else { "no idea".to_owned() })
+    let answer = if mode == Mode::Retrieved || even { question.reference() } else { "no idea".to_owned() };
+    Ok(Reply::from(answer.as_str()))
+}
+
+#[test]
+fn entity_and_section_are_counted_where_they_are_known() {
+    let mut all = questions();
+    for question in &mut all {
+        question.urls = vec!["right".into()];
+        question.section_ids = vec![2];
+    }
+    let refs: Vec<_> = all.iter().collect();
+    let place = |question: &Question, mode: Mode| {
+        let n: usize = question.id[1..].parse().unwrap();
+        let (entity, sections) = if n < 6 { ("right", vec![n % 4]) } else { ("wrong", vec![2]) };
+        Ok(Reply { entity: Some(entity.into()), sections, ..reader(question, mode)? })
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("run.jsonl");
+    for _ in 0..2 {
+        let table = run(&refs, &MODES[..1], Some((&log, &json!(1))), place, GO).unwrap().table();
+        let found: Vec<_> = table.rows.iter().filter(|r| r.metric.starts_with("right")).collect();
+        let of = |n: usize| (found[n].metric.as_str(), (found[n].value * 9.0).round() as usize, found[n].n);
+        assert_eq!((of(0), of(1)), (("right entity", 6, 9), ("right section", 1, 9)), "kept and read again");
+    }
 }
 
 #[test]
@@ -47,13 +72,13 @@ fn answers_are_counted_by_mode_and_type() {
             ("retrieved, all", 9, 9),
             ("retrieved, templated", 3, 3),
             ("retrieved, automatic", 6, 6),
-            ("none, all", 5, 9),
-            ("none, templated", 2, 3),
-            ("none, automatic", 3, 6),
+            ("no-retrieval, all", 5, 9),
+            ("no-retrieval, templated", 2, 3),
+            ("no-retrieval, automatic", 3, 6),
         ]
     );
     assert!(table.rows.iter().all(|r| r.metric == "E-VQA exact match (no BEM)" && r.interval.is_some()));
-    assert_eq!(answers.values(Mode::None).iter().sum::<f64>(), 5.0);
+    assert_eq!(answers.values(Mode::NoRetrieval).iter().sum::<f64>(), 5.0);
     assert!(table.notes.is_empty());
 }
 

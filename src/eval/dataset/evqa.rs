@@ -1,5 +1,6 @@
 //! Encyclopedic-VQA's questions: a CSV file, read by column name. Other projects reorder its columns, put `data_id`
-//! before or after them and add their own; all of that is fine.
+//! before or after them and add their own; all of that is fine. InfoSeek's questions in the same columns, as EchoSight
+//! publishes them, are read too.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -9,6 +10,7 @@ use csv::StringRecord;
 use super::{Answer, DataSet, Dirty, Kind, Question};
 use crate::eval::EvalError;
 use crate::eval::metric::evqa::items;
+use crate::eval::metric::infoseek::Reference;
 
 /// What is taken of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,11 +111,6 @@ impl Fields<'_> {
 
 fn question(row: &Fields<'_>, name: String) -> Result<Question, String> {
     let kind: Kind = row.get("question_type").parse().map_err(|e: EvalError| e.to_string())?;
-    if matches!(kind, Kind::String | Kind::Numerical | Kind::Time) {
-        return Err(format!(
-            "question type {kind} is InfoSeek's; expected templated, automatic, multi_answer or 2_hop"
-        ));
-    }
     let text = row.get("question");
     if text.is_empty() {
         return Err("the question is empty".to_owned());
@@ -124,10 +121,15 @@ fn question(row: &Fields<'_>, name: String) -> Result<Question, String> {
     }
     // References go to the scorer as they are written, blanks and all.
     let answers = row.columns.get("answer").and_then(|i| row.record.get(*i)).unwrap_or("");
-    let references: Vec<_> = answers.split('|').filter(|a| !a.trim().is_empty()).map(|a| items(kind, a)).collect();
-    if references.is_empty() {
+    let written: Vec<&str> = answers.split('|').filter(|a| !a.trim().is_empty()).collect();
+    if written.is_empty() {
         return Err("the answer is empty".to_owned());
     }
+    let answer = match kind {
+        Kind::String | Kind::Time => Answer::InfoSeek(texts(&written)),
+        Kind::Numerical => Answer::InfoSeek(about(&written)),
+        _ => Answer::Evqa(written.iter().map(|a| items(kind, a)).collect()),
+    };
     let section = |id: &String| {
         id.parse().map_err(|_| format!("evidence_section_id holds {id:?}; expected the number of a section"))
     };
@@ -136,7 +138,7 @@ fn question(row: &Fields<'_>, name: String) -> Result<Question, String> {
         id,
         text: text.to_owned(),
         kind,
-        answer: Answer::Evqa(references),
+        answer,
         titles: match urls.len() {
             1 => vec![row.get("wikipedia_title").to_owned()],
             _ => row.list("wikipedia_title"),
@@ -146,7 +148,26 @@ fn question(row: &Fields<'_>, name: String) -> Result<Question, String> {
         image_ids: row.list("dataset_image_ids"),
         split: row.get("encyclopedic_vqa_split").to_owned(),
         source: row.get("dataset_name").to_owned(),
+        evidence: row.list("evidence").into_iter().fold(Vec::new(), |mut all, text| {
+            if !all.contains(&text) && text != "0" {
+                all.push(text);
+            }
+            all
+        }),
     })
+}
+
+fn texts(written: &[&str]) -> Reference {
+    Reference::Texts(written.iter().map(|text| text.trim().to_owned()).collect())
+}
+
+/// A number that stands alone allows a tenth to either side, as the official scorer does where no range is given.
+fn about(written: &[&str]) -> Reference {
+    let number = written.first().and_then(|text| text.trim().replace(',', "").parse::<f64>().ok());
+    match number.filter(|x| x.is_finite()) {
+        Some(x) => Reference::Range((x * 0.9).min(x * 1.1), (x * 0.9).max(x * 1.1)),
+        None => texts(written),
+    }
 }
 
 #[cfg(test)]

@@ -108,6 +108,7 @@ pub fn read(questions: &Path, qtype: Option<&Path>, withkb: Option<&Path>) -> Re
             image_ids: known(&record.image_id).into_iter().collect(),
             split: record.data_split,
             source: "oven".to_owned(),
+            evidence: Vec::new(),
             id: record.data_id,
         });
     }

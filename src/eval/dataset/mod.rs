@@ -34,6 +34,8 @@ pub struct Question {
     pub split: String,
     /// Where its picture is from: `inaturalist`, `landmarks`, `oven`, …
     pub source: String,
+    /// Texts that hold the answer, where the data set quotes them.
+    pub evidence: Vec<String>,
 }
 
 /// What is right.

@@ -1,29 +1,36 @@
-//! Sections of an article ranked against a question by a sentence encoder (all-MiniLM-L6-v2: masked mean pooling, unit
-//! length, cosine), with the share of the question's words as a tie-breaker that can be turned up.
+//! Sections ranked by embeddings: all-MiniLM-L6-v2 as it is meant to be used (masked mean pooling, unit length, cosine),
+//! or the retriever's own text side; with the share of the question's words as a tie-breaker that can be turned up.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{PartError, SectionRanker, budget::sentences};
-use crate::kb::Section;
+use super::words::{content_words, shared};
+use super::{SectionScore, all_windows, best_windows};
+use crate::kb::Article;
+use crate::rag::{About, PartError, SectionRanker};
 
-/// Turns texts into unit vectors of one length.
+/// Turns texts into vectors of one length.
 pub trait TextEncoder: Send + Sync {
     /// One vector per text, at its place. Texts longer than the model takes are cut.
     ///
     /// # Errors
     /// What keeps the model from encoding.
     fn encode(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, PartError>;
-}
 
-/// How well a section fits a question.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SectionScore {
-    /// Higher fits better.
-    pub score: f32,
-    /// Bytes of the section's text that fit best: where a section that is too long is cut around.
-    pub focus: Range<usize>,
+    /// The vector of a question, where that is encoded in another way than what may answer it.
+    ///
+    /// # Errors
+    /// What keeps the model from encoding.
+    fn encode_question(&self, question: &str) -> Result<Vec<f32>, PartError> {
+        let one = self.encode(&[question.to_owned()])?.into_iter().next();
+        one.ok_or_else(|| PartError::failure("the text encoder gave no vector for the question"))
+    }
+
+    /// How well two vectors fit: by default their dot product.
+    fn similarity(&self, question: &[f32], text: &[f32]) -> f32 {
+        question.iter().zip(text).map(|(a, b)| a * b).sum()
+    }
 }
 
 /// A ranker over a [`TextEncoder`].
@@ -31,11 +38,14 @@ pub struct SectionScore {
 /// A section is looked at through windows of whole sentences, each encoded as `{section title}. {window}`; its score is
 /// that of its best window. Vectors of windows are kept, so a second question about an entity costs one encoding.
 pub struct BiEncoderRanker {
+    about: About,
     encoder: Arc<dyn TextEncoder>,
     /// Added per unit share of the question's content words that a window holds.
     lexical_weight: f32,
     /// Characters of a window; 800 are about 200 tokens of English.
     window_chars: usize,
+    /// Whether the name of the entity stands before a section's.
+    named: bool,
     kept: Mutex<Kept>,
 }
 
@@ -68,8 +78,15 @@ impl BiEncoderRanker {
 
     /// A ranker with windows of 800 characters and without lexical help.
     #[must_use]
-    pub fn new(encoder: Arc<dyn TextEncoder>) -> Self {
-        Self { encoder, lexical_weight: 0.0, window_chars: 800, kept: Mutex::default() }
+    pub fn new(about: About, encoder: Arc<dyn TextEncoder>) -> Self {
+        Self { about, encoder, lexical_weight: 0.0, window_chars: 800, named: false, kept: Mutex::default() }
+    }
+
+    /// Puts the name of the entity before the section's.
+    #[must_use]
+    pub fn with_names(mut self) -> Self {
+        self.named = true;
+        self
     }
 
     /// Changes the weight of shared words; 0 is off.
@@ -115,115 +132,31 @@ impl BiEncoderRanker {
 }
 
 impl SectionRanker for BiEncoderRanker {
-    fn rank(&self, question: &str, sections: &[Section]) -> Result<Vec<SectionScore>, PartError> {
-        let asked = self.encoder.encode(&[question.to_owned()])?;
-        let Some(asked) = asked.first() else {
-            return Err(PartError::failure("the text encoder gave no vector for the question"));
-        };
-        let mut owner: Vec<(usize, Range<usize>)> = Vec::new();
-        let mut texts = Vec::new();
-        for (i, section) in sections.iter().enumerate() {
-            for window in windows(&section.text, self.window_chars) {
-                texts.push(format!("{}. {}", section.title, section.text[window.clone()].trim()));
-                owner.push((i, window));
-            }
+    fn about(&self) -> About {
+        let mut about = self.about.clone();
+        if self.lexical_weight != 0.0 {
+            about.name.push_str(&format!(", and shared words times {}", self.lexical_weight));
         }
+        about
+    }
+
+    fn rank(&self, question: &str, article: &Article) -> Result<Vec<SectionScore>, PartError> {
+        let asked = self.encoder.encode_question(question)?;
+        let windows = all_windows(article, self.window_chars);
+        let text = |(i, window): &(usize, Range<usize>)| {
+            let section = &article.sections[*i];
+            let text = format!("{}. {}", section.title, section.text[window.clone()].trim());
+            if self.named { format!("{}. {text}", article.title) } else { text }
+        };
+        let texts: Vec<String> = windows.iter().map(text).collect();
         let vectors = self.vectors(&texts)?;
         let words = content_words(question);
-        let mut scores = vec![SectionScore { score: f32::NEG_INFINITY, focus: 0..0 }; sections.len()];
-        for (((section, window), vector), text) in owner.into_iter().zip(&vectors).zip(&texts) {
-            let cosine: f32 = asked.iter().zip(vector.iter()).map(|(a, b)| a * b).sum();
-            let score = cosine + self.lexical_weight * shared(&words, text);
-            if score > scores[section].score {
-                scores[section] = SectionScore { score, focus: window };
-            }
-        }
-        Ok(scores)
+        let score = |(vector, text): (&Arc<[f32]>, &String)| {
+            self.encoder.similarity(&asked, vector) + self.lexical_weight * shared(&words, text)
+        };
+        let scores: Vec<f32> = vectors.iter().zip(&texts).map(score).collect();
+        Ok(best_windows(article.sections.len(), windows, &scores))
     }
-}
-
-/// Windows of whole sentences of at most `chars` characters (a longer sentence is a window of its own); each begins
-/// with the last sentence of the one before where that fits. A text without words has one empty window.
-fn windows(text: &str, chars: usize) -> Vec<Range<usize>> {
-    let sentences = sentences(text);
-    let length = |range: &Range<usize>| text[range.clone()].chars().count();
-    let mut out: Vec<Range<usize>> = Vec::new();
-    let mut current: Option<Range<usize>> = None;
-    let mut last: Option<Range<usize>> = None;
-    for sentence in sentences {
-        current = Some(match current.take() {
-            None => sentence.clone(),
-            Some(window) if length(&(window.start..sentence.end)) <= chars => window.start..sentence.end,
-            Some(window) => {
-                let overlap = last
-                    .take()
-                    .filter(|last| last.start > window.start && length(&(last.start..sentence.end)) <= chars);
-                out.push(window);
-                overlap.map_or(sentence.start, |last| last.start)..sentence.end
-            }
-        });
-        last = Some(sentence);
-    }
-    out.extend(current);
-    if out.is_empty() {
-        out.push(0..0);
-    }
-    out
-}
-
-fn content_words(text: &str) -> HashSet<String> {
-    const STOP: &[&str] = &[
-        "the",
-        "and",
-        "for",
-        "are",
-        "was",
-        "were",
-        "what",
-        "which",
-        "who",
-        "whom",
-        "when",
-        "where",
-        "how",
-        "does",
-        "did",
-        "this",
-        "that",
-        "these",
-        "those",
-        "with",
-        "from",
-        "has",
-        "have",
-        "had",
-        "many",
-        "much",
-        "its",
-        "there",
-        "here",
-        "country",
-        "territory",
-        "flag",
-        "picture",
-        "image",
-        "shown",
-        "name",
-    ];
-    words(text).filter(|word| word.len() > 2 && !STOP.contains(&word.as_str())).collect()
-}
-
-fn words(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
-}
-
-/// Share of `words` that `text` holds, 0 to 1.
-fn shared(words: &HashSet<String>, text: &str) -> f32 {
-    if words.is_empty() {
-        return 0.0;
-    }
-    let held: HashSet<String> = self::words(text).collect();
-    words.iter().filter(|word| held.contains(*word)).count() as f32 / words.len() as f32
 }
 
 #[cfg(test)]
@@ -232,6 +165,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::kb::Section;
 
     /// Counts letters: near enough to meaning for a test.
     #[derive(Default)]
@@ -256,15 +190,20 @@ mod tests {
         }
     }
 
-    fn section(title: &str, text: &str) -> Section {
-        Section { title: title.into(), text: text.into() }
+    fn article(sections: &[(&str, &str)]) -> Article {
+        let section = |(title, text): &(&str, &str)| Section { title: (*title).into(), text: (*text).into() };
+        Article { sections: sections.iter().map(section).collect(), ..Article::default() }
+    }
+
+    fn ranker(encoder: &Arc<Letters>) -> BiEncoderRanker {
+        BiEncoderRanker::new(About::new("letters", ""), Arc::clone(encoder) as Arc<dyn TextEncoder>)
     }
 
     #[test]
     fn the_section_that_says_the_same_wins_and_its_window_is_the_focus() {
-        let ranker = BiEncoderRanker::new(Arc::new(Letters::default())).with_window_chars(30);
+        let ranker = ranker(&Arc::default()).with_window_chars(30);
         let long = "Zzz zzz zzz. Xxx xxx xxx xxx. The capital is here. Qqq qqq qqq qqq.";
-        let sections = [section("X", "vvv vvv"), section("X", long), section("X", "")];
+        let sections = article(&[("X", "vvv vvv"), ("X", long), ("X", "")]);
         let scores = ranker.rank("the capital is here", &sections).unwrap();
         assert!(scores[1].score > scores[0].score && scores[1].score > scores[2].score, "{scores:?}");
         assert!(long[scores[1].focus.clone()].contains("capital"), "{scores:?}");
@@ -273,8 +212,8 @@ mod tests {
     #[test]
     fn windows_are_encoded_once() {
         let encoder = Arc::new(Letters::default());
-        let ranker = BiEncoderRanker::new(Arc::clone(&encoder) as Arc<dyn TextEncoder>);
-        let sections = [section("A", "one."), section("B", "two.")];
+        let ranker = ranker(&encoder);
+        let sections = article(&[("A", "one."), ("B", "two.")]);
         let first = ranker.rank("q", &sections).unwrap();
         assert_eq!(encoder.texts.load(Ordering::SeqCst), 3);
         assert_eq!(ranker.rank("q", &sections).unwrap(), first);
@@ -283,17 +222,9 @@ mod tests {
 
     #[test]
     fn shared_words_can_decide() {
-        let sections = [section("A", "currency"), section("B", "yrcnercu")];
-        let ranker = BiEncoderRanker::new(Arc::new(Letters::default())).with_lexical_weight(0.2);
+        let sections = article(&[("A", "currency"), ("B", "yrcnercu")]);
+        let ranker = ranker(&Arc::default()).with_lexical_weight(0.2);
         let scores = ranker.rank("currency", &sections).unwrap();
         assert!(scores[0].score > scores[1].score + 0.1);
-    }
-
-    #[test]
-    fn windows_cover_a_text_and_overlap_by_a_sentence() {
-        let text = "Aa bb. Cc dd. Ee ff. Gg hh.";
-        let found: Vec<&str> = windows(text, 14).into_iter().map(|r| text[r].trim()).collect();
-        assert_eq!(found, ["Aa bb. Cc dd.", "Cc dd. Ee ff.", "Ee ff. Gg hh."]);
-        assert_eq!(windows("", 10), vec![Range { start: 0, end: 0 }]);
     }
 }

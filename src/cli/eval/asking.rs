@@ -1,0 +1,111 @@
+//! Questions of a data set as they are asked, and what is kept of the answers.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use super::super::context::Context;
+use super::super::interrupt;
+use super::super::progress::{Progress, Unit};
+use super::super::starter;
+use crate::config::Config;
+use crate::eval::Question;
+use crate::eval::abstention::Signals;
+use crate::eval::answers::{self, Answers, Mode, Reply};
+use crate::rag::{self, Answer, Outcome, Pipeline, QuestionImage};
+
+/// A question as it is asked, its picture from the folder of the data set.
+///
+/// # Errors
+/// A picture's name that leads elsewhere; a mode that asks for an article where the question names none.
+pub fn ask(dir: &Path, question: &Question, mode: Mode) -> anyhow::Result<rag::Question> {
+    let image = starter::picture(dir, question)?.map(QuestionImage::Path);
+    let url = || question.urls.first().cloned();
+    let entity = |url: Option<String>| match url {
+        Some(url) => Ok(rag::Mode::OracleEntity { url }),
+        None => Err(anyhow::anyhow!("question {} names no article", question.id)),
+    };
+    let mode = match mode {
+        Mode::Retrieved => rag::Mode::Retrieved,
+        Mode::NoRetrieval => rag::Mode::NoRetrieval,
+        Mode::OracleEntity => entity(url())?,
+        Mode::OraclePassage => match (url(), question.section_ids.first()) {
+            (Some(url), Some(section)) => rag::Mode::OraclePassage { url, section: *section },
+            (url, _) => entity(url)?,
+        },
+    };
+    Ok(rag::Question::new(&question.text, image).with_mode(mode))
+}
+
+/// What is kept of an answer.
+pub fn reply(answer: &Answer) -> Reply {
+    let entity = answer.entity.as_ref().map(|entity| entity.url.clone());
+    let of_entity = answer.passages.iter().filter(|passage| Some(&passage.url) == entity.as_ref());
+    Reply {
+        answer: answer.plain.clone(),
+        sections: of_entity.map(|passage| passage.section_index).collect(),
+        entity,
+        abstained: match &answer.outcome {
+            Outcome::NotInKnowledgeBase { reason, .. } => Some(reason.clone()),
+            _ => None,
+        },
+        signals: Signals {
+            score: answer.candidates.first().map(|candidate| candidate.score),
+            margin: answer.entity.as_ref().and_then(|entity| entity.margin),
+            section: answer.passages.first().and_then(|passage| passage.score),
+        },
+    }
+}
+
+/// Everything that decides an answer, for the head of a log: a log of another run is refused.
+pub fn about(pipeline: &Pipeline, config: &Config, data: &str) -> Value {
+    let parts = pipeline.parts();
+    json!({
+        "data": data,
+        "knowledge_base": parts.search.about(),
+        "retriever": parts.encoder.about(),
+        "ranker": parts.ranker.about(),
+        "reader": parts.generator.as_ref().map(|generator| generator.info().clone()),
+        "prompts": parts.prompts.fingerprint(),
+        "rag": config.rag,
+        "max_tokens": config.generator.max_tokens,
+        "temperature": config.generator.temperature,
+        "seed": config.generator.seed,
+    })
+}
+
+/// Asks every question in every mode, shows how far it is, and stops at Ctrl-C. `log` is a file and what stands at its
+/// head.
+///
+/// # Errors
+/// Those of [`answers::run`].
+pub fn run(
+    context: &Context,
+    runtime: &Runtime,
+    pipeline: &Pipeline,
+    (dir, questions, modes): (&Path, &[&Question], &[Mode]),
+    log: Option<(PathBuf, Value)>,
+    what: &str,
+) -> anyhow::Result<Answers> {
+    let guard = interrupt::guard();
+    let mut progress = Progress::new(&context.screen, what, Unit::Things("answers"));
+    if let Some(folder) = log.as_ref().and_then(|(path, _)| path.parent()) {
+        fs_err::create_dir_all(folder)?;
+    }
+    let done = answers::run(
+        questions,
+        modes,
+        log.as_ref().map(|(path, run)| (path.as_path(), run)),
+        |question, mode| {
+            let asked = ask(dir, question, mode).map_err(|e| e.to_string())?;
+            runtime.block_on(pipeline.answer(asked)).map(|answer| reply(&answer)).map_err(|e| e.to_string())
+        },
+        |state| {
+            progress.set(state.done as u64, Some(state.total as u64));
+            if guard.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    )?;
+    Ok(done)
+}
