@@ -8,6 +8,7 @@ pub mod mistral;
 #[cfg(feature = "mistral")]
 mod model_dir;
 pub mod prompt;
+mod remembering;
 pub mod scripted;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 #[cfg(feature = "mistral")]
 pub use mistral::{Format, MistralGenerator, MistralSettings};
 pub use prompt::{Prompt, PromptError, PromptPassage, Prompts};
+pub use remembering::Remembering;
 pub use scripted::Scripted;
 
 /// A generator that can be asked for one answer at a time.

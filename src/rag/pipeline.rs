@@ -58,10 +58,10 @@ impl Pipeline {
         Self { parts: Parts { search, ..self.parts.clone() }, ..self.clone() }
     }
 
-    /// Without the reader: passages are the answer.
+    /// Another reader, or none: then passages are the answer.
     #[must_use]
-    pub fn without_generator(&self) -> Self {
-        Self { parts: Parts { generator: None, ..self.parts.clone() }, ..self.clone() }
+    pub fn with_generator(&self, generator: Option<Arc<dyn Generator>>) -> Self {
+        Self { parts: Parts { generator, ..self.parts.clone() }, ..self.clone() }
     }
 
     /// The parts.

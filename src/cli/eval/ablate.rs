@@ -1,5 +1,7 @@
 //! `cicerone eval ablate`: what each stage between the question and its answer is worth.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::json;
 
@@ -14,6 +16,7 @@ use crate::config::Config;
 use crate::eval::Row;
 use crate::eval::answers::{self, Answers, Mode};
 use crate::eval::metric::interval::{Mean, paired_bootstrap};
+use crate::generator::{Generator, Remembering};
 use crate::rag::engines::{self, Engines, EnginesError};
 
 /// Resamples of the interval of a difference, and their seed.
@@ -76,8 +79,6 @@ struct Line {
     abstained: usize,
     /// The last of `rows` less that of the first variant, question by question.
     against_first: Option<Mean>,
-    /// From question to answer, mean over the questions.
-    seconds: f64,
     #[serde(skip)]
     values: Vec<f64>,
 }
@@ -93,8 +94,14 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
     let retriever = starter::prepare(context, &config, generate)?;
     let runtime = context.runtime()?;
     let progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
-    let engines = engines::open(&config, retriever, generate, &runtime)?;
+    let mut engines = engines::open(&config, retriever, generate, &runtime)?;
     drop(progress);
+    // Most variants ask most questions with the same prompt.
+    if let Some(generator) = engines.generator.clone().filter(|_| config.generator.temperature == 0.0) {
+        let generator: Arc<dyn Generator> = Arc::new(Remembering::new(generator));
+        engines.pipeline = engines.pipeline.with_generator(Some(Arc::clone(&generator)));
+        engines.generator = Some(generator);
+    }
 
     let data = starter::data_hash(&dir)?;
     let mut lines: Vec<Line> = Vec::new();
@@ -205,7 +212,6 @@ fn line(variant: &'static Variant, done: &Answers, first: Option<&Line>, generat
         .map(|right| f64::from(u8::from(right == Some(true))))
         .collect();
     let abstained = outcomes.iter().filter(|s| s.outcome.reply.as_ref().is_some_and(|r| r.abstained.is_some())).count();
-    let seconds: f64 = outcomes.iter().map(|scored| scored.outcome.seconds).sum();
     Line {
         name: variant.name,
         about: variant.about,
@@ -214,7 +220,6 @@ fn line(variant: &'static Variant, done: &Answers, first: Option<&Line>, generat
         rows,
         abstained,
         against_first: first.and_then(|first| paired_bootstrap(&first.values, &values, RESAMPLES, SEED)),
-        seconds: seconds / outcomes.len().max(1) as f64,
         values,
     }
 }
@@ -230,7 +235,7 @@ fn table(lines: &[Line]) -> Table {
     let first = lines.first().map_or("", |line| line.name);
     let against = format!("less {first}'s");
     let heading: Vec<&str> =
-        ["variant"].into_iter().chain(metrics.iter().copied()).chain([against.as_str(), "abstained", "s"]).collect();
+        ["variant"].into_iter().chain(metrics.iter().copied()).chain([against.as_str(), "abstained"]).collect();
     let mut table = Table::new(&heading);
     for line in lines {
         let mut cells = vec![format!("{}: {}", line.name, line.about)];
@@ -244,7 +249,7 @@ fn table(lines: &[Line]) -> Table {
         cells.push(line.against_first.map_or_else(String::new, |mean| {
             format!("{:+.3} ({:+.3} to {:+.3})", mean.mean, mean.interval.low, mean.interval.high)
         }));
-        cells.extend([line.abstained.to_string(), format!("{:.2}", line.seconds)]);
+        cells.push(line.abstained.to_string());
         table.row(cells);
     }
     table

@@ -80,7 +80,7 @@ pub fn run(context: &Context, args: &EvalAbstentionArgs) -> anyhow::Result<Exit>
     if done.stopped {
         return Ok(Exit::Interrupted);
     }
-    let hidden = hidden(context, &runtime, &pipeline.without_generator(), &dir, &questions)?;
+    let hidden = hidden(context, &runtime, &pipeline.with_generator(None), &dir, &questions)?;
 
     let mut halves: [Vec<Case>; 2] = [Vec::new(), Vec::new()];
     for ((question, scored), signals) in questions.iter().zip(&done.outcomes).zip(hidden) {
