@@ -80,7 +80,8 @@ fn tell(answer: &Answer, out: &mut String) -> std::fmt::Result {
             }
             None => (" ".repeat(12), String::new()),
         };
-        writeln!(out, "{label}{space}  {time}  {}  {bar}", line(&stage.by))?;
+        let text = format!("{label}{space}  {time}  {}  {bar}", line(&stage.by));
+        writeln!(out, "{}", text.trim_end())?;
     }
     writeln!(out, "{:widest$}  {:>9.1} ms", "together", answer.timings.total_ms)?;
 
@@ -88,7 +89,7 @@ fn tell(answer: &Answer, out: &mut String) -> std::fmt::Result {
     let mut part = |what: &str, about: &About| {
         let name = if about.name.is_empty() { String::new() } else { format!("{} ", line(&about.name)) };
         let fingerprint: String = about.fingerprint.chars().take(16).collect();
-        writeln!(out, "{what:<14}{name}{fingerprint}")
+        writeln!(out, "{what:<16}{name}{fingerprint}")
     };
     part("retriever", &answer.retriever)?;
     part(

@@ -154,9 +154,13 @@ fn an_answer_is_explained_and_gone_on_from() {
     };
     let image = kenya.to_str().unwrap();
     let explained = stdout(&ask(CAPITAL, &["--image", image, "--explain"]).success());
-    for expected in
-        ["Candidates\n>  1  0.", "Passages\n[1]  ", "Prompt        ", "\nStages\nencoding", "knowledge base  starter "]
-    {
+    for expected in [
+        "Candidates\n>  1  0.",
+        "Passages\n[1]  ",
+        "Prompt        ",
+        "\nStages\nencoding",
+        "\nknowledge base  starter ",
+    ] {
         assert!(explained.contains(expected), "{expected:?} in {explained}");
     }
     let first = ask(CAPITAL, &["--image", image, "--json"]).success();

@@ -315,3 +315,23 @@ fn a_model_of_random_weights_is_measured_from_its_description_alone() {
     let refused = failure(bench("nothing"), 2, "model");
     assert!(refused["error"]["message"].as_str().unwrap().contains("clip-vit-l-14"), "{refused:#}");
 }
+
+/// The recipes of the README name models that are known and keys that can be set.
+#[test]
+fn the_readme_names_what_there_is() {
+    let data = empty();
+    let readme = fs_err::read_to_string("README.md").unwrap();
+    let words: Vec<&str> =
+        readme.split_whitespace().map(|word| word.trim_matches(['`', ',', ';', ')', '(', '.'])).collect();
+    let listed = stdout(&cicerone(data.path()).args(["models", "list", "--json"]).assert().success());
+    let pulled: Vec<&str> = words.windows(3).filter(|w| w[0] == "models" && w[1] == "pull").map(|w| w[2]).collect();
+    assert!(pulled.len() >= 4, "{pulled:?}");
+    for name in pulled {
+        assert!(listed.contains(&format!("\"{name}\"")), "{name} is not in the catalogue");
+    }
+    let set: Vec<&str> = words.windows(2).filter(|w| w[0] == "--set").map(|w| w[1]).collect();
+    assert!(set.len() >= 4, "{set:?}");
+    for key in set {
+        cicerone(data.path()).args(["config", "check", "--set", key]).assert().success();
+    }
+}

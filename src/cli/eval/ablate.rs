@@ -17,6 +17,7 @@ use crate::eval::Row;
 use crate::eval::answers::{self, Answers, Mode};
 use crate::eval::metric::interval::{Mean, paired_bootstrap};
 use crate::generator::{Generator, Remembering};
+use crate::rag::Pipeline;
 use crate::rag::engines::{self, Engines, EnginesError};
 
 /// Resamples of the interval of a difference, and their seed.
@@ -116,7 +117,7 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
         if variant.mode == Mode::NoRetrieval && !generate {
             continue;
         }
-        let pipeline = match with(&engines, &changed) {
+        let pipeline = match with(&engines, &config, &changed) {
             Ok(pipeline) => pipeline,
             Err(EnginesError::MissingModel { path, .. }) if !named(variant) => {
                 context.screen.note(format_args!("{} is left out: {} is not there", variant.name, path.display()));
@@ -159,11 +160,19 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// The parts that are open, with what a changed configuration replaces of them.
-fn with(engines: &Engines, config: &Config) -> Result<crate::rag::Pipeline, EnginesError> {
+/// The parts that are open, with what a changed configuration replaces of them. A ranker that is the same is kept, with
+/// what it has encoded.
+fn with(engines: &Engines, base: &Config, config: &Config) -> Result<Pipeline, EnginesError> {
     let sees = engines.generator.as_ref().is_some_and(|generator| generator.info().sees_pictures);
-    let ranker = engines::open_ranker(config, &engines.retriever)?;
-    let pipeline = engines.pipeline.with_ranker(ranker).with_prompts(engines::open_prompts(config)?);
+    let ranking = |config: &Config| {
+        let rag = &config.rag;
+        let models = (rag.ranking.clone(), rag.ranker.clone(), rag.cross_encoder.clone());
+        (models, rag.shared_words.to_bits(), rag.token_budget(false))
+    };
+    let mut pipeline = engines.pipeline.with_prompts(engines::open_prompts(config)?);
+    if ranking(config) != ranking(base) {
+        pipeline = pipeline.with_ranker(engines::open_ranker(config, &engines.retriever)?);
+    }
     Ok(pipeline.with_settings(engines::settings(config, sees)))
 }
 
