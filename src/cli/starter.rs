@@ -148,14 +148,6 @@ pub fn questions(context: &Context, dir: &Path) -> anyhow::Result<Vec<Question>>
     Ok(questions)
 }
 
-/// Hash of the folder's questions.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn data_hash(dir: &Path) -> anyhow::Result<String> {
-    Ok(crate::io::hash::blake3_file(&dir.join("questions.csv"))?)
-}
-
 /// The picture of a question, if it names one.
 ///
 /// # Errors

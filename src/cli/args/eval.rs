@@ -33,10 +33,10 @@ impl EvalCommand {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Retrieval(a) => a.json,
-            Self::Answers(a) => a.json,
-            Self::Ablate(a) => a.json,
-            Self::Abstention(a) => a.json,
-            Self::Evidence(a) => a.json,
+            Self::Answers(a) => a.sample.json,
+            Self::Ablate(a) => a.sample.json,
+            Self::Abstention(a) => a.sample.json,
+            Self::Evidence(a) => a.sample.json,
         }
     }
 }
@@ -64,30 +64,38 @@ pub struct EvalRetrievalArgs {
     pub markdown: bool,
 }
 
-/// `cicerone eval answers`
+/// Which questions are asked and how the numbers are printed; of every command that asks those of a data set.
 #[derive(Debug, Args)]
-pub struct EvalAnswersArgs {
-    /// Folder with questions.csv; by default the starter's
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
+pub struct SampleArgs {
     /// Questions, drawn evenly over their kinds, the same ones each time
-    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
     /// Draws other questions: numbers are compared under the same seed, and a prompt is chosen under another one
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Where the passages come from
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [ModeArg::Retrieved, ModeArg::OracleEntity, ModeArg::OraclePassage, ModeArg::NoRetrieval])]
-    pub modes: Vec<ModeArg>,
     /// Folder for the predictions; a run that was cut off goes on from them
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print JSON
     #[arg(long, conflicts_with = "markdown")]
     pub json: bool,
-    /// Print a Markdown table
+    /// Print Markdown tables
     #[arg(long)]
     pub markdown: bool,
+}
+
+/// `cicerone eval answers`
+#[derive(Debug, Args)]
+pub struct EvalAnswersArgs {
+    /// Folder with questions.csv; by default the starter's
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where the passages come from
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [ModeArg::Retrieved, ModeArg::OracleEntity, ModeArg::OraclePassage, ModeArg::NoRetrieval])]
+    pub modes: Vec<ModeArg>,
+    /// Which questions.
+    #[command(flatten)]
+    pub sample: SampleArgs,
 }
 
 /// `cicerone eval ablate`
@@ -96,27 +104,15 @@ pub struct EvalAblateArgs {
     /// Folder with questions.csv; by default the starter's
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Questions, drawn evenly over their kinds, the same ones for every variant
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub limit: usize,
-    /// Draws other questions
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
     /// Variants, separated by commas, such as full,no-ranking,passages-3; by default all that can be had
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub only: Vec<String>,
     /// Load no answering model: entities and sections alone
     #[arg(long)]
     pub no_generate: bool,
-    /// Folder for the predictions; a run that was cut off goes on from them
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Print JSON (schemas/eval-ablate.json)
-    #[arg(long, conflicts_with = "markdown")]
-    pub json: bool,
-    /// Print a Markdown table
-    #[arg(long)]
-    pub markdown: bool,
+    /// Which questions.
+    #[command(flatten)]
+    pub sample: SampleArgs,
 }
 
 /// `cicerone eval abstention`
@@ -125,24 +121,12 @@ pub struct EvalAbstentionArgs {
     /// Folder with questions.csv; by default the starter's
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Questions, drawn evenly over their kinds; each is asked once more with its article hidden
-    #[arg(long, value_name = "N", default_value_t = 300)]
-    pub limit: usize,
-    /// Draws other questions
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
     /// Load no answering model: an answer counts as right where its entity is
     #[arg(long)]
     pub no_generate: bool,
-    /// Folder for the predictions; a run that was cut off goes on from them
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Print JSON (schemas/eval-abstention.json)
-    #[arg(long, conflicts_with = "markdown")]
-    pub json: bool,
-    /// Print a Markdown table
-    #[arg(long)]
-    pub markdown: bool,
+    /// Which questions; each is asked once more with its article hidden.
+    #[command(flatten)]
+    pub sample: SampleArgs,
 }
 
 /// `cicerone eval evidence`
@@ -150,21 +134,9 @@ pub struct EvalAbstentionArgs {
 pub struct EvalEvidenceArgs {
     /// Questions in Encyclopedic-VQA's columns with an `evidence` column (CSV); InfoSeek's in the same columns, too
     pub questions: PathBuf,
-    /// Questions, drawn evenly over their kinds, the same ones each time
-    #[arg(long, value_name = "N", default_value_t = 300)]
-    pub limit: usize,
-    /// Draws other questions
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-    /// Folder for the predictions; a run that was cut off goes on from them
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long, conflicts_with = "markdown")]
-    pub json: bool,
-    /// Print a Markdown table
-    #[arg(long)]
-    pub markdown: bool,
+    /// Which questions.
+    #[command(flatten)]
+    pub sample: SampleArgs,
 }
 
 /// Where passages come from.

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::json;
 
 use super::super::args::EvalAblateArgs;
 use super::super::context::Context;
 use super::super::failure::{Exit, Failure, SCHEMA_VERSION};
-use super::super::progress::{Progress, Unit};
 use super::super::starter;
 use super::super::stats::Table;
-use super::{Form, asking, ended};
+use super::asking::{self, Asking};
+use super::{Form, ended};
 use crate::config::Config;
 use crate::eval::Row;
-use crate::eval::answers::{self, Answers, Mode};
+use crate::eval::answers::{Answers, Mode};
 use crate::eval::metric::interval::{Mean, paired_bootstrap};
 use crate::generator::{Generator, Remembering};
 use crate::rag::Pipeline;
@@ -86,38 +85,30 @@ struct Line {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
-    let config = starter::config(context)?;
     let chosen = chosen(&args.only)?;
-    let dir = starter::data_dir(args.data.as_deref())?;
-    let all = starter::questions(context, &dir)?;
-    let questions = answers::sample(&all, args.limit, args.seed);
     let generate = !args.no_generate;
-    let retriever = starter::prepare(context, &config, generate)?;
-    let runtime = context.runtime()?;
-    let progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
-    let mut engines = engines::open(&config, retriever, generate, &runtime)?;
-    drop(progress);
+    let mut asking = Asking::open(context, args.data.as_deref(), generate)?;
     // Most variants ask most questions with the same prompt.
-    if let Some(generator) = engines.generator.clone().filter(|_| config.generator.temperature == 0.0) {
+    if let Some(generator) = asking.engines.generator.clone().filter(|_| asking.config.generator.temperature == 0.0) {
         let generator: Arc<dyn Generator> = Arc::new(Remembering::new(generator));
-        engines.pipeline = engines.pipeline.with_generator(Some(Arc::clone(&generator)));
-        engines.generator = Some(generator);
+        asking.engines.pipeline = asking.engines.pipeline.with_generator(Some(Arc::clone(&generator)));
+        asking.engines.generator = Some(generator);
     }
-
-    let data = starter::data_hash(&dir)?;
+    let (config, engines, seed) = (&asking.config, &asking.engines, args.sample.seed);
+    let questions = asking.sample(&args.sample);
     let mut lines: Vec<Line> = Vec::new();
     let mut runs = Vec::new();
     let sees = engines.generator.as_ref().is_some_and(|generator| generator.info().sees_pictures);
     let named = |variant: &Variant| args.only.iter().any(|name| name == variant.name);
     for (n, variant) in chosen.iter().enumerate() {
         let changed = starter::config_with(context, variant.set)?;
-        if variant.mode == Mode::Retrieved && n > 0 && same(&changed, &config, sees) && !named(variant) {
+        if variant.mode == Mode::Retrieved && n > 0 && same(&changed, config, sees) && !named(variant) {
             continue;
         }
         if variant.mode == Mode::NoRetrieval && !generate {
             continue;
         }
-        let pipeline = match with(&engines, &config, &changed) {
+        let pipeline = match with(engines, config, &changed) {
             Ok(pipeline) => pipeline,
             Err(EnginesError::MissingModel { path, .. }) if !named(variant) => {
                 context.screen.note(format_args!("{} is left out: {} is not there", variant.name, path.display()));
@@ -125,12 +116,11 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut about = asking::about(&pipeline, &changed, &data);
-        about["questions"] = json!({ "number": questions.len(), "seed": args.seed });
-        let log = args.out.as_ref().map(|out| (out.join(format!("{}.jsonl", variant.name)), about));
-        let set = (dir.as_path(), questions.as_slice(), &[variant.mode][..]);
-        let done =
-            asking::run(context, &runtime, &pipeline, set, log, &format!("{}: {}", variant.name, variant.about))?;
+        let about = asking::about(&pipeline, &changed, &asking.data, questions.len(), seed);
+        let log = args.sample.out.as_ref().map(|out| (out.join(format!("{}.jsonl", variant.name)), about));
+        let set = (asking.dir.as_path(), questions.as_slice(), &[variant.mode][..]);
+        let what = format!("{}: {}", variant.name, variant.about);
+        let done = asking::run(context, &asking.runtime, &pipeline, set, log, &what)?;
         lines.push(line(variant, &done, lines.first(), generate));
         let stopped = done.stopped;
         runs.push(done);
@@ -139,10 +129,10 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
         }
     }
     let exit = ended(&runs.iter().collect::<Vec<_>>());
-    match Form::of(args.json, args.markdown) {
+    match Form::of(args.sample.json, args.sample.markdown) {
         Form::Json => {
             let stopped = exit == Exit::Interrupted;
-            let (questions, seed) = (questions.len(), args.seed);
+            let questions = questions.len();
             let document = Document { schema_version: SCHEMA_VERSION, questions, seed, stopped, variants: &lines };
             context.screen.json(&document, false)?;
         }
@@ -152,8 +142,8 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
             context.screen.line(format_args!(
                 "{} questions of {}, seed {}; 95 % intervals (Wilson; of differences the paired bootstrap)",
                 questions.len(),
-                all.len(),
-                args.seed
+                asking.all.len(),
+                seed
             ))?;
         }
     }

@@ -1,23 +1,22 @@
 //! `cicerone eval abstention`: thresholds below which a question is better left unanswered, chosen on the questions of
 //! one half of the entities and measured on those of the other.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::json;
 
 use super::super::args::EvalAbstentionArgs;
 use super::super::context::Context;
 use super::super::failure::{Exit, Failure, SCHEMA_VERSION};
+use super::super::interrupt;
 use super::super::progress::{Progress, Unit};
 use super::super::stats::Table;
-use super::super::{interrupt, starter};
-use super::{Form, asking, ended};
+use super::asking::{self, Asking};
+use super::{Form, ended};
 use crate::eval::Question;
 use crate::eval::abstention::{Case, Kept, Signal, Signals, area, calibrate, risk_coverage};
-use crate::eval::answers::{self, Mode, Scored};
-use crate::rag::{Hiding, Pipeline, Settings, Thresholds, engines};
+use crate::eval::answers::{Mode, Scored};
+use crate::rag::{Hiding, Pipeline, Settings, Thresholds};
 
 /// Coverages at which the risk is told.
 const COVERAGES: [f64; 5] = [0.2, 0.4, 0.6, 0.8, 1.0];
@@ -57,30 +56,22 @@ struct Curve {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &EvalAbstentionArgs) -> anyhow::Result<Exit> {
-    let config = starter::config(context)?;
-    let dir = starter::data_dir(args.data.as_deref())?;
-    let all = starter::questions(context, &dir)?;
-    let questions = answers::sample(&all, args.limit, args.seed);
     let generate = !args.no_generate;
-    let retriever = starter::prepare(context, &config, generate)?;
-    let runtime = context.runtime()?;
-    let progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
-    let engines = engines::open(&config, retriever, generate, &runtime)?;
-    drop(progress);
+    let asking = Asking::open(context, args.data.as_deref(), generate)?;
+    let (questions, seed) = (asking.sample(&args.sample), args.sample.seed);
 
     // Whoever abstains already cannot say what its answer would have been.
-    let settings = Settings { thresholds: Thresholds::default(), ..engines.pipeline.settings().clone() };
-    let pipeline = engines.pipeline.with_settings(settings);
-    let mut about = asking::about(&pipeline, &config, &starter::data_hash(&dir)?);
-    about["questions"] = json!({ "number": questions.len(), "seed": args.seed });
-    about["rag"]["thresholds"] = json!(null);
-    let log = args.out.as_ref().map(|out| (out.join("abstention.jsonl"), about));
-    let set = (dir.as_path(), questions.as_slice(), &[Mode::Retrieved][..]);
-    let done = asking::run(context, &runtime, &pipeline, set, log, "answering")?;
+    let pipeline = &asking.engines.pipeline;
+    let pipeline =
+        pipeline.with_settings(Settings { thresholds: Thresholds::default(), ..pipeline.settings().clone() });
+    let about = asking::about(&pipeline, &asking.config, &asking.data, questions.len(), seed);
+    let log = args.sample.out.as_ref().map(|out| (out.join("abstention.jsonl"), about));
+    let set = (asking.dir.as_path(), questions.as_slice(), &[Mode::Retrieved][..]);
+    let done = asking::run(context, &asking.runtime, &pipeline, set, log, "answering")?;
     if done.stopped {
         return Ok(Exit::Interrupted);
     }
-    let hidden = hidden(context, &runtime, &pipeline.with_generator(None), &dir, &questions)?;
+    let hidden = hidden(context, &asking.runtime, &pipeline.with_generator(None), &asking.dir, &questions)?;
 
     let mut halves: [Vec<Case>; 2] = [Vec::new(), Vec::new()];
     for ((question, scored), signals) in questions.iter().zip(&done.outcomes).zip(hidden) {
@@ -96,13 +87,13 @@ pub fn run(context: &Context, args: &EvalAbstentionArgs) -> anyhow::Result<Exit>
     let policies = policies(&chosen_on, &measured_on);
     let curves: Vec<Curve> = Signal::ALL.into_iter().map(|signal| curve(&measured_on, signal)).collect();
     let right = if generate { "the answer, by the metric of its question" } else { "the entity" };
-    match Form::of(args.json, args.markdown) {
+    match Form::of(args.sample.json, args.sample.markdown) {
         Form::Json => context.screen.json(
             &Document {
                 schema_version: SCHEMA_VERSION,
                 right,
                 questions: questions.len(),
-                seed: args.seed,
+                seed,
                 policies: &policies,
                 signals: &curves,
             },
@@ -119,8 +110,8 @@ pub fn run(context: &Context, args: &EvalAbstentionArgs) -> anyhow::Result<Exit>
                 "\n{} questions of {}, seed {}, each asked once more with its article hidden; right is {right}. Thresholds \
                  chosen on {} cases, everything else measured on the {} of other entities.",
                 questions.len(),
-                all.len(),
-                args.seed,
+                asking.all.len(),
+                seed,
                 chosen_on.len(),
                 measured_on.len()
             ))?;
@@ -162,9 +153,7 @@ fn hidden(
         let answer = runtime.block_on(pipeline.with_search(search).answer(asked))?;
         signals.push(asking::reply(&answer).signals);
         progress.set(n as u64 + 1, Some(questions.len() as u64));
-        if let ControlFlow::Break(()) =
-            if guard.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        {
+        if guard.is_asked() {
             return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::super::args::SampleArgs;
 use super::super::context::Context;
 use super::super::interrupt;
 use super::super::progress::{Progress, Unit};
@@ -14,7 +15,47 @@ use crate::config::Config;
 use crate::eval::Question;
 use crate::eval::abstention::Signals;
 use crate::eval::answers::{self, Answers, Mode, Reply};
+use crate::rag::engines::{self, Engines};
 use crate::rag::{self, Answer, Outcome, Pipeline, QuestionImage};
+
+/// What the questions of a folder are asked of, and which of them.
+pub struct Asking {
+    /// The configuration that was opened.
+    pub config: Config,
+    /// The folder.
+    pub dir: PathBuf,
+    /// Its hash.
+    pub data: String,
+    /// Every question of it.
+    pub all: Vec<Question>,
+    /// Runs the engines.
+    pub runtime: Runtime,
+    /// The engines.
+    pub engines: Engines,
+}
+
+impl Asking {
+    /// Reads the questions, by default the starter's, and opens the engines.
+    ///
+    /// # Errors
+    /// Those of the rooms that do it.
+    pub fn open(context: &Context, data: Option<&Path>, generate: bool) -> anyhow::Result<Self> {
+        let config = starter::config(context)?;
+        let dir = starter::data_dir(data)?;
+        let all = starter::questions(context, &dir)?;
+        let data = crate::io::hash::blake3_file(&dir.join("questions.csv"))?;
+        let retriever = starter::prepare(context, &config, generate)?;
+        let runtime = context.runtime()?;
+        let _progress = Progress::new(&context.screen, "loading the models", Unit::Things(""));
+        let engines = engines::open(&config, retriever, generate, &runtime)?;
+        Ok(Self { config, dir, data, all, runtime, engines })
+    }
+
+    /// The questions that are asked.
+    pub fn sample(&self, args: &SampleArgs) -> Vec<&Question> {
+        answers::sample(&self.all, args.limit, args.seed)
+    }
+}
 
 /// A question as it is asked, its picture from the folder of the data set.
 ///
@@ -59,11 +100,12 @@ pub fn reply(answer: &Answer) -> Reply {
     }
 }
 
-/// Everything that decides an answer, for the head of a log: a log of another run is refused.
-pub fn about(pipeline: &Pipeline, config: &Config, data: &str) -> Value {
+/// Everything that decides the answers, for the head of a log: a log of another run is refused.
+pub fn about(pipeline: &Pipeline, config: &Config, data: &str, questions: usize, seed: u64) -> Value {
     let parts = pipeline.parts();
     json!({
         "data": data,
+        "questions": { "number": questions, "seed": seed },
         "knowledge_base": parts.search.about(),
         "retriever": parts.encoder.about(),
         "ranker": parts.ranker.about(),
@@ -71,8 +113,7 @@ pub fn about(pipeline: &Pipeline, config: &Config, data: &str) -> Value {
         "prompts": parts.prompts.fingerprint(),
         "rag": config.rag,
         "max_tokens": config.generator.max_tokens,
-        "temperature": config.generator.temperature,
-        "seed": config.generator.seed,
+        "sampling": { "temperature": config.generator.temperature, "seed": config.generator.seed },
     })
 }
 

@@ -30,7 +30,8 @@ pub fn run(context: &Context, args: &EvalEvidenceArgs) -> anyhow::Result<Exit> {
         return Err(Failure::new(Exit::Usage, "data", message).into());
     }
     starter::fetch(context, &config)?;
-    let sampled: Vec<Question> = answers::sample(&with, args.limit, args.seed).into_iter().map(alone).collect();
+    let sampled: Vec<Question> =
+        answers::sample(&with, args.sample.limit, args.sample.seed).into_iter().map(alone).collect();
     let questions: Vec<&Question> = sampled.iter().collect();
 
     let runtime = context.runtime()?;
@@ -45,9 +46,9 @@ pub fn run(context: &Context, args: &EvalEvidenceArgs) -> anyhow::Result<Exit> {
     let parts = Parts { encoder, search, ranker: Arc::new(NoRanker), generator: Some(generator), prompts };
     let pipeline = Pipeline::new(parts, settings);
 
-    let mut run = asking::about(&pipeline, &config, &crate::io::hash::blake3_file(&args.questions)?);
-    run["questions"] = json!({ "number": questions.len(), "seed": args.seed });
-    let log = args.out.as_ref().map(|out| (out.join("evidence.jsonl"), run.clone()));
+    let data = crate::io::hash::blake3_file(&args.questions)?;
+    let run = asking::about(&pipeline, &config, &data, questions.len(), args.sample.seed);
+    let log = args.sample.out.as_ref().map(|out| (out.join("evidence.jsonl"), run.clone()));
     let folder = args.questions.parent().unwrap_or_else(|| std::path::Path::new("."));
     let done = asking::run(
         context,
@@ -68,7 +69,7 @@ pub fn run(context: &Context, args: &EvalEvidenceArgs) -> anyhow::Result<Exit> {
     }
     table.notes.push("no pictures: the reader is asked with the text alone".to_owned());
     let about = json!({ "run": run, "stopped": done.stopped });
-    show(context, &table, &about, Form::of(args.json, args.markdown))?;
+    show(context, &table, &about, Form::of(args.sample.json, args.sample.markdown))?;
     Ok(ended(&[&done]))
 }
 
