@@ -86,6 +86,7 @@ pub const KEYS: &[Key] = &[
     key("rag.entity", Kind::Choice(&["auto", "score", "model"])),
     key("rag.names", Kind::Integer(2, 50)),
     key("rag.entities", Kind::Integer(1, 20)),
+    key("rag.name_entity", Kind::Choice(&["never", "ranking", "always"])),
     key("rag.ranking", Kind::Choice(&["bi-encoder", "cross-encoder", "retriever", "none"])),
     key("rag.ranker", Kind::Model),
     key("rag.cross_encoder", Kind::Model),

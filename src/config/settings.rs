@@ -145,6 +145,8 @@ pub struct Rag {
     pub names: usize,
     /// Articles whose sections compete for the prompt.
     pub entities: usize,
+    /// Where the entity's name stands in place of what refers to the picture: `never`, `ranking` or `always`.
+    pub name_entity: String,
     /// How sections are ranked: `bi-encoder`, `cross-encoder`, `retriever` or `none`.
     pub ranking: String,
     /// Sentence encoder of the ranking `bi-encoder`.
@@ -272,6 +274,7 @@ impl Default for Rag {
             entity: "auto".into(),
             names: 5,
             entities: 1,
+            name_entity: "ranking".into(),
             ranking: "bi-encoder".into(),
             ranker: ModelRef::parse("all-MiniLM-L6-v2"),
             cross_encoder: ModelRef::parse("ms-marco-MiniLM-L6-v2"),

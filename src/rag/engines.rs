@@ -10,8 +10,8 @@ use tokio::runtime::Runtime;
 
 use super::rank::PairScorer;
 use super::{
-    About, BiEncoderRanker, CrossRanker, EntityMethod, FollowUpMethod, Limits, NoRanker, PartError, PartErrorKind,
-    Parts, Pipeline, QueryEncoder, Search, SectionRanker, Settings, TextEncoder, Thresholds,
+    About, BiEncoderRanker, CrossRanker, EntityMethod, FollowUpMethod, Limits, NameEntity, NoRanker, PartError,
+    PartErrorKind, Parts, Pipeline, QueryEncoder, Search, SectionRanker, Settings, TextEncoder, Thresholds,
 };
 use crate::config::{Config, ModelRef};
 use crate::generator::prompt::{PromptFile, PromptFiles, shipped};
@@ -309,6 +309,11 @@ pub fn settings(config: &Config, sees_pictures: bool) -> Settings {
         entity: if rag.entity_by_model(sees_pictures) { EntityMethod::Model } else { EntityMethod::Score },
         names: rag.names,
         entities: rag.entities,
+        name_entity: match rag.name_entity.as_str() {
+            "never" => NameEntity::Never,
+            "always" => NameEntity::Always,
+            _ => NameEntity::Ranking,
+        },
         retrieval_weight: rag.retrieval_weight as f32,
         passages: rag.passages(sees_pictures),
         passage_tokens: rag.token_budget(sees_pictures),

@@ -1,4 +1,4 @@
-//! A question of a conversation, put by rules of English into words that need no conversation.
+//! Questions put by rules of English into words that need neither the conversation nor the picture.
 
 use std::sync::LazyLock;
 
@@ -28,6 +28,32 @@ pub fn standalone(entity: &str, before: &[Said], question: &str) -> String {
         }
         _ => named,
     }
+}
+
+/// The question with the entity's name in place of what refers to the picture: "the capital of the country whose flag is
+/// shown", "of the plant in this picture", "of this plant" are all "the capital of Kenya" and the like. What a picture is
+/// called says nothing of what is asked, and would draw the ranking to sections that speak of flags, plants or pictures.
+#[must_use]
+pub fn named(entity: &str, question: &str) -> String {
+    static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(concat!(
+            // a noun with up to two words before it …
+            r"(?i)\b(?:the|this|that|these|those)\s+(?:[\w-]+\s+){0,2}?[\w-]+?\s+",
+            // … that is said to be in the picture, or to be known by something that is
+            r"(?:whose\s+(?:[\w-]+\s+){1,3}?(?:is|are)\s+(?:shown|pictured|depicted|seen|displayed)(?:\s+here)?",
+            r"|(?:that|which)\s+this\s+[\w-]+\s+(?:belongs\s+to|represents|stands\s+for)",
+            r"|this\s+[\w-]+\s+(?:belongs\s+to|represents|stands\s+for)",
+            r"|with\s+this\s+[\w-]+",
+            r"|(?:(?:that|which|who)\s+(?:is|are)\s+)?(?:shown|pictured|depicted|seen|displayed)(?:\s+here)?",
+            r"(?:\s+(?:in|on|by)\s+(?:the|this)\s+(?:picture|image|photo(?:graph)?|drawing))?",
+            r"|(?:in|on|of)\s+(?:the|this)\s+(?:picture|image|photo(?:graph)?|drawing))\b",
+            // or a noun that is pointed at
+            r"|\b(?:this|that|these|those)\s+[a-z][\w-]+\b",
+        ))
+        .ok()
+    });
+    let whole = REFERENCE.as_ref().map(|reference| reference.replace(question, regex::NoExpand(entity)));
+    whole.map_or_else(|| question.to_owned(), |named| named.into_owned())
 }
 
 /// The question without the words that only tie it to the one before, and whether there were any.
@@ -127,6 +153,28 @@ mod tests {
     #[test]
     fn the_first_question_is_left_alone() {
         assert_eq!(standalone("Kenya", &[], "and its currency?"), "and its currency?");
+    }
+
+    #[test]
+    fn what_refers_to_the_picture_becomes_the_name() {
+        for (question, whole) in [
+            ("What is the capital of this country?", "What is the capital of Kenya?"),
+            ("Which countries border the country whose flag is shown?", "Which countries border Kenya?"),
+            ("What is the currency of the country with this flag?", "What is the currency of Kenya?"),
+            (
+                "What do you call someone from the territory this flag belongs to?",
+                "What do you call someone from Kenya?",
+            ),
+            ("What is the country whose flag is shown officially called?", "What is Kenya officially called?"),
+            ("How tall can the plant in the picture grow?", "How tall can Kenya grow?"),
+            ("In what year was the building shown here opened?", "In what year was Kenya opened?"),
+            ("When were the first excavations in this area?", "When were the first excavations in Kenya?"),
+            ("Who built it?", "Who built it?"),
+            ("What is the capital of France?", "What is the capital of France?"),
+        ] {
+            assert_eq!(named("Kenya", question), whole);
+        }
+        assert_eq!(named("$1 ${x}", "the age of this tree"), "the age of $1 ${x}");
     }
 
     proptest! {

@@ -50,7 +50,7 @@ pub use event::{Event, Stage};
 pub use given::{GivenArticles, Hiding};
 pub use pipeline::{Parts, Pipeline};
 pub use rank::{BiEncoderRanker, CrossRanker, NoRanker, SectionScore, TextEncoder};
-pub use settings::{EntityMethod, FollowUpMethod, Limits, Settings, Thresholds};
+pub use settings::{EntityMethod, FollowUpMethod, Limits, NameEntity, Settings, Thresholds};
 
 pub use crate::generator::prompt::Said;
 use crate::kb::{Article, Hit};

@@ -8,8 +8,8 @@ use super::*;
 use crate::generator::{GeneratorError, Scripted};
 use crate::kb::{Article, Hit, Section};
 use crate::rag::{
-    About, Abstention, Conversation, EntityMethod, FollowUpMethod, Limits, Mode, Outcome, PartError, PartErrorKind,
-    QuestionImage, SectionScore, Stage, Thresholds,
+    About, Abstention, Conversation, EntityMethod, FollowUpMethod, Limits, Mode, NameEntity, Outcome, PartError,
+    PartErrorKind, QuestionImage, SectionScore, Stage, Thresholds,
 };
 use crate::retriever::{Item, Picture};
 
@@ -537,4 +537,25 @@ async fn the_searchs_score_counts_beside_the_rankers_where_it_is_given_weight() 
     };
     assert_eq!(ask_with(Settings { retrieval_weight: 0.0, ..settings.clone() }).await, "brazil");
     assert_eq!(ask_with(settings).await, "aruba");
+}
+
+#[tokio::test]
+async fn the_entity_is_named_where_the_settings_say_so() {
+    // "shown" leads to the section that speaks of showing, unless the entity's name stands in its place.
+    let sections = [("Show", "The show is shown in this country."), ("Capital", "The capital of ARUBA is Oranjestad.")];
+    let hit = Hit { article: article("aruba", &sections), score: 0.9, part: None };
+    let question = "the capital of the country whose show is shown";
+    for (name_entity, first, asked) in [
+        (NameEntity::Never, "Show", question),
+        (NameEntity::Ranking, "Capital", question),
+        (NameEntity::Always, "Capital", "the capital of ARUBA"),
+    ] {
+        let script = Scripted::new(["x"]);
+        let requests = script.requests();
+        let settings = Settings { name_entity, ..Settings::default() };
+        let pipeline = pipeline(Some(script), settings).with_search(Arc::new(Memory(vec![hit.clone()])));
+        let answer = pipeline.answer(ask(question)).await.unwrap();
+        assert_eq!((answer.passages[0].section.as_str(), answer.standalone.as_str()), (first, asked));
+        assert!(requests.lock().await[0].user.ends_with(asked), "{name_entity:?}");
+    }
 }

@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 use super::entity::{self, Merged};
 use super::speech::PictureFile;
 use super::{
-    About, Abstention, Answer, EntityChoice, EntityMethod, Event, FollowUp, FollowUpMethod, Mode, Outcome, PartError,
-    Passage, Pipeline, Question, QuestionImage, RagError, SectionScore, Stage, StageReport, Timings, budget, follow_up,
+    About, Abstention, Answer, EntityChoice, EntityMethod, Event, FollowUp, FollowUpMethod, Mode, NameEntity, Outcome,
+    PartError, Passage, Pipeline, Question, QuestionImage, RagError, SectionScore, Stage, StageReport, Timings, budget,
+    follow_up,
 };
 use crate::generator::{Generator, PromptPassage};
 use crate::kb::Article;
@@ -293,7 +294,16 @@ impl Run {
         articles: Vec<(usize, Article)>,
         mut found: Found,
     ) -> Result<Result<Found, Abstained>, RagError> {
-        let (pipeline, asked) = (self.pipeline.clone(), question.to_owned());
+        let pipeline = self.pipeline.clone();
+        let title = found.entity.as_ref().map(|entity| sanitise_line(&entity.title)).filter(|title| !title.is_empty());
+        let naming = pipeline.settings.name_entity;
+        let asked = match title.filter(|_| naming != NameEntity::Never) {
+            Some(title) => follow_up::named(&title, question),
+            None => question.to_owned(),
+        };
+        if naming == NameEntity::Always {
+            found.standalone = Some(asked.clone());
+        }
         let weight = pipeline.settings.retrieval_weight;
         let by = match (pipeline.parts.ranker.about().name, weight) {
             (name, 0.0) => name,

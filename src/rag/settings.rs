@@ -18,6 +18,19 @@ pub enum EntityMethod {
     Model,
 }
 
+/// Where the entity's name stands in place of what refers to the picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NameEntity {
+    /// Nowhere: a question is taken as it was put.
+    Never,
+    /// In the question that sections are ranked by.
+    #[default]
+    Ranking,
+    /// In that which the reader is asked, too.
+    Always,
+}
+
 /// How a question of a conversation is made one that stands alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,6 +82,8 @@ pub struct Settings {
     pub names: usize,
     /// Articles whose sections compete for the prompt.
     pub entities: usize,
+    /// Where the entity's name stands in place of what refers to the picture.
+    pub name_entity: NameEntity,
     /// Weight of the search's score of a section (where sections are embedded) or of its article, beside the ranker's.
     pub retrieval_weight: f32,
     /// Passages of a prompt, at most.
@@ -100,6 +115,7 @@ impl Default for Settings {
             entity: EntityMethod::Score,
             names: 5,
             entities: 1,
+            name_entity: NameEntity::Ranking,
             retrieval_weight: 0.0,
             passages: 1,
             passage_tokens: 240,

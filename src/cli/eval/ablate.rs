@@ -33,7 +33,7 @@ struct Variant {
 }
 
 /// The first is what the others are compared with.
-const VARIANTS: [Variant; 16] = {
+const VARIANTS: [Variant; 18] = {
     const fn v(name: &'static str, about: &'static str, set: &'static [&'static str]) -> Variant {
         Variant { name, about, set, mode: Mode::Retrieved }
     }
@@ -42,6 +42,8 @@ const VARIANTS: [Variant; 16] = {
         v("entity-by-score", "the best candidate is the entity", &["rag.entity=score"]),
         v("entity-by-model", "the reader chooses it from names", &["rag.entity=model"]),
         v("entities-3", "sections of three candidates compete", &["rag.entities=3", "rag.retrieval_weight=1"]),
+        v("as-asked", "ranked by the question as it was put", &["rag.name_entity=never"]),
+        v("named", "the reader reads the entity's name in the question, too", &["rag.name_entity=always"]),
         v("no-ranking", "the first sections of the article", &["rag.ranking=none"]),
         v("bi-encoder", "ranked by a sentence encoder", &["rag.ranking=bi-encoder"]),
         v("retriever-ranking", "ranked by the retriever's text side", &["rag.ranking=retriever"]),
@@ -178,7 +180,7 @@ fn same(a: &Config, b: &Config, sees_pictures: bool) -> bool {
 
 /// The variants that are named, in the order of all of them; the first one always, since the others stand against it.
 fn chosen(only: &[String]) -> anyhow::Result<Vec<&'static Variant>> {
-    static ALL: [Variant; 16] = VARIANTS;
+    static ALL: [Variant; 18] = VARIANTS;
     let names: Vec<&str> = ALL.iter().map(|variant| variant.name).collect();
     if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
         let message = format!("--only: no variant `{unknown}`: expected {}", names.join(", "));
