@@ -16,10 +16,10 @@ use super::stats::{Table, peak_memory, percentile};
 use super::{interrupt, starter};
 use crate::config::Config;
 use crate::eval::{Question, answers};
-use crate::generator::GeneratorInfo;
+use crate::generator::{GeneratorInfo, Turn, Usage};
 use crate::kb::KnowledgeBase;
 use crate::rag::engines::{self, Engines};
-use crate::rag::{self, QuestionImage};
+use crate::rag::{self, Event, Pipeline, QuestionImage, RagError};
 use crate::retriever::{Embedding, Item, Picture, Retriever, RetrieverFiles};
 
 /// Batches that are measured.
@@ -85,6 +85,21 @@ struct Answers {
     ranking_ms: Spread,
     first_token_ms: Spread,
     total_ms: Spread,
+    /// Every question in the order asked, with the one that warmed up.
+    asked: Vec<Asked>,
+}
+
+/// A question, for another program to be asked the same.
+#[derive(Serialize)]
+struct Asked {
+    /// The very prompt.
+    system: String,
+    examples: Vec<Turn>,
+    user: String,
+    /// The answer as it was written.
+    text: String,
+    timings: rag::Timings,
+    usage: Option<Usage>,
 }
 
 #[derive(Serialize)]
@@ -226,31 +241,26 @@ fn answer(
     let mut progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
     let Engines { pipeline, generator, .. } = engines::open(config, retriever, true, &runtime)?;
     let guard = interrupt::guard();
-    let mut done = Vec::new();
-    let mut first = None;
+    let mut asked = Vec::new();
     // The first answer warms up and is not counted. Every token of its prompt is read; later prompts begin like it, and
     // the reader may have kept that part.
     let order = questions.first().into_iter().chain(questions);
     for (i, question) in order.enumerate() {
         let image = starter::picture(dir, question)?.map(QuestionImage::Path);
-        let answer = runtime.block_on(pipeline.answer(rag::Question::new(&question.text, image)))?;
+        asked.push(runtime.block_on(ask(&pipeline, rag::Question::new(&question.text, image)))?);
         progress.rename("answering", Unit::Things("questions"));
         progress.set(i as u64, Some(questions.len() as u64));
-        if i > 0 {
-            done.push(answer);
-        } else {
-            first = answer.usage;
-        }
         if guard.is_asked() {
             return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
         }
     }
+    let done = asked.get(1..).unwrap_or_default();
     let times = |of: fn(&rag::Timings) -> Option<f64>| -> Vec<f64> {
         done.iter().filter_map(|answer| of(&answer.timings)).collect()
     };
     let usages: Vec<_> = done.iter().filter_map(|answer| answer.usage).collect();
     let rate = |tokens: usize, seconds: f32| (seconds > 0.0).then(|| tokens as f64 / f64::from(seconds));
-    let prefill = first.and_then(|u| rate(u.prompt_tokens, u.prompt_s));
+    let prefill = asked.first().and_then(|answer| answer.usage).and_then(|u| rate(u.prompt_tokens, u.prompt_s));
     let decode = rate(usages.iter().map(|u| u.completion_tokens).sum(), usages.iter().map(|u| u.completion_s).sum());
     let prompt: Vec<f64> = usages.iter().map(|usage| usage.prompt_tokens as f64).collect();
     Ok(Answers {
@@ -263,7 +273,26 @@ fn answer(
         ranking_ms: Spread::of(&times(|t| t.ranking_ms)),
         first_token_ms: Spread::of(&times(|t| t.first_token_ms)),
         total_ms: Spread::of(&times(|t| Some(t.total_ms))),
+        asked,
     })
+}
+
+async fn ask(pipeline: &Pipeline, question: rag::Question) -> Result<Asked, RagError> {
+    let mut events = pipeline.ask(question);
+    let mut prompt = (String::new(), Vec::new(), String::new());
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Prompt { system, examples, user, .. } => prompt = (system, examples, user),
+            Event::Failed { error } => return Err(error),
+            Event::Answer { answer } => {
+                let (system, examples, user) = prompt;
+                let rag::Answer { text, timings, usage, .. } = *answer;
+                return Ok(Asked { system, examples, user, text, timings, usage });
+            }
+            _ => {}
+        }
+    }
+    Err(RagError::Unfinished)
 }
 
 fn table(report: &Report) -> Table {
