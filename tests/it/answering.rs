@@ -3,7 +3,7 @@
 use predicates::prelude::*;
 
 use super::starter::{starter, starter_file};
-use super::support::{cicerone, failure, fits, json, stderr, stdout};
+use super::support::{cicerone, failure, fits, json, letters, stderr, stdout};
 
 const CAPITAL: &str = "What is the capital of this country?";
 
@@ -185,6 +185,40 @@ fn an_answer_is_explained_and_gone_on_from() {
     fs_err::write(&path, "{}").unwrap();
     let error = failure(ask("x", &["--after", after, "--json"]), 2, "bad_answer");
     assert!(error["error"]["message"].as_str().unwrap().contains("answer.json"), "{error:#}");
+}
+
+/// A BERT with a score on top, of random weights: what it is worth is measured with a trained one.
+#[test]
+fn a_cross_encoder_ranks_sections_where_its_files_are() {
+    use candle_core::{Device, Tensor};
+    let starter = starter();
+    let model = tempfile::tempdir().unwrap();
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden/bert");
+    let mut tensors = candle_core::safetensors::load(golden.join("model.safetensors"), &Device::Cpu).unwrap();
+    tensors.insert("classifier.weight".into(), Tensor::ones((1, 48), candle_core::DType::F32, &Device::Cpu).unwrap());
+    tensors.insert("classifier.bias".into(), Tensor::zeros(1, candle_core::DType::F32, &Device::Cpu).unwrap());
+    candle_core::safetensors::save(&tensors, model.path().join("model.safetensors")).unwrap();
+    let mut config: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(golden.join("config.json")).unwrap()).unwrap();
+    config["id2label"] = serde_json::json!({ "0": "SCORE" });
+    fs_err::write(model.path().join("config.json"), config.to_string()).unwrap();
+    fs_err::write(model.path().join("tokenizer.json"), letters().to_string()).unwrap();
+
+    let image = starter_file("images/twemoji/ke.png");
+    let ask = |set: &[String]| {
+        let mut command = cicerone(&starter.data);
+        command.args(["-c", "configs/starter.toml", "--set", "rag.ranking=cross-encoder"]);
+        for key in set {
+            command.args(["--set", key]);
+        }
+        command.args(["ask", CAPITAL, "--no-generate", "--json", "--image"]).arg(&image).assert()
+    };
+    let document = json(&ask(&[format!("rag.cross_encoder={}", model.path().display())]).success(), "ask");
+    assert!(document["ranker"]["name"].as_str().unwrap().starts_with("cross-encoder "), "{document:#}");
+    let score = document["passages"][0]["score"].as_f64().unwrap();
+    assert!(score > 0.0 && score < 1.0, "{document:#}");
+    let missing = failure(ask(&[]), 3, "model_missing");
+    assert!(missing["error"]["hint"].as_str().unwrap().ends_with("models pull ms-marco-MiniLM-L6-v2"), "{missing:#}");
 }
 
 #[test]

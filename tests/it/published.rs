@@ -1,7 +1,7 @@
 //! A retriever as the authors of ReT publish theirs, one file with several vectors an item, from the checkpoint to
 //! Recall@K. It is the reference set's: tiny, with random weights.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -42,18 +42,7 @@ fn model(dir: &Path) {
         }
     });
     fs_err::write(dir.join("retriever.json"), description.to_string()).unwrap();
-    let letters: BTreeMap<String, u32> = ('a'..='z')
-        .enumerate()
-        .map(|(at, letter)| (letter.to_string(), at as u32 + 2))
-        .chain([("[UNK]".into(), 1)])
-        .collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": {"type": "Lowercase"},
-        "pre_tokenizer": {"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated", "invert": false},
-        "post_processor": null, "decoder": null,
-        "model": {"type": "WordLevel", "vocab": letters, "unk_token": "[UNK]"}
-    });
-    fs_err::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    fs_err::write(dir.join("tokenizer.json"), support::letters().to_string()).unwrap();
 }
 
 /// A configuration whose retriever is the model in `dir`, with these weights and this description.

@@ -1,10 +1,11 @@
 //! The program under test, and what its output is compared with.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The program, with nothing of this machine's configuration and its data in `data`.
 pub fn cicerone(data: &Path) -> Command {
@@ -61,4 +62,19 @@ pub fn failure(assert: Assert, exit: i32, code: &str) -> Value {
     let value = json(&assert, "error");
     assert_eq!(value["error"]["code"], code, "{value:#}");
     value
+}
+
+/// A tokenizer of letters, for models of random weights.
+pub fn letters() -> Value {
+    let letters: BTreeMap<String, u32> = ('a'..='z')
+        .enumerate()
+        .map(|(at, letter)| (letter.to_string(), at as u32 + 2))
+        .chain([("[UNK]".into(), 1)])
+        .collect();
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated", "invert": false},
+        "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": letters, "unk_token": "[UNK]"}
+    })
 }
