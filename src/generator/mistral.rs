@@ -18,6 +18,8 @@ mod engine;
 mod picture;
 mod stop;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 pub(crate) mod tiny;
 
 use std::path::Path;
