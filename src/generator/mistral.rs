@@ -21,6 +21,8 @@ mod stop;
 mod tests;
 #[cfg(test)]
 pub(crate) mod tiny;
+#[cfg(test)]
+mod traps_tests;
 
 use std::path::Path;
 use std::sync::Arc;
