@@ -15,6 +15,8 @@ mod build;
 mod constraint;
 mod draw;
 mod engine;
+#[cfg(test)]
+mod memory_tests;
 mod picture;
 mod stop;
 #[cfg(test)]
