@@ -16,6 +16,8 @@ mod constraint;
 mod draw;
 mod engine;
 #[cfg(test)]
+mod forms_tests;
+#[cfg(test)]
 mod memory_tests;
 mod picture;
 mod stop;
