@@ -4,6 +4,8 @@
 //! an error in the stream is an error of the answer, and an empty stream is never a success.
 
 #[cfg(feature = "mistral")]
+mod gguf;
+#[cfg(feature = "mistral")]
 pub mod mistral;
 #[cfg(feature = "mistral")]
 mod model_dir;

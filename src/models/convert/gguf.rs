@@ -83,7 +83,7 @@ fn restore_order(values: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
 
 /// candle's reader takes memory for whatever length a file claims; so the header is walked first, each length held
 /// against the file, and each tensor's place afterwards.
-fn open(reader: &mut (impl Read + Seek), size: u64) -> Result<Content, String> {
+pub(crate) fn open(reader: &mut (impl Read + Seek), size: u64) -> Result<Content, String> {
     Walk { reader, size, at: 0 }.header()?;
     reader.seek(SeekFrom::Start(0)).map_err(|e| e.to_string())?;
     let content = Content::read(reader).map_err(|e| e.to_string())?;
