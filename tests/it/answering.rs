@@ -225,7 +225,7 @@ fn a_cross_encoder_ranks_sections_where_its_files_are() {
 fn stages_and_thresholds_are_measured_by_one_command_each() {
     let starter = starter();
     let run = |args: &[&str]| cicerone(&starter.data).arg("eval").args(args).assert();
-    let args = ["ablate", "--limit", "40", "--no-generate", "--only", "no-ranking,oracle-entity", "--json"];
+    let args = ["ablate", "--limit", "16", "--no-generate", "--only", "no-ranking,oracle-entity", "--json"];
     let ablation = json(&run(&args).success(), "eval-ablate");
     let value = |variant: usize, metric: &str| {
         let rows = ablation["variants"][variant]["rows"].as_array().unwrap();
@@ -236,7 +236,7 @@ fn stages_and_thresholds_are_measured_by_one_command_each() {
     assert_eq!(value(2, "right entity"), 1.0);
     failure(run(&["ablate", "--only", "nonsense", "--json"]), 2, "usage");
 
-    let args = ["abstention", "--limit", "60", "--no-generate", "--json"];
+    let args = ["abstention", "--limit", "24", "--no-generate", "--json"];
     let abstention = json(&run(&args).success(), "eval-abstention");
     let reliability = |policy: usize| abstention["policies"][policy]["reliability"].as_f64().unwrap();
     assert!(reliability(4) > reliability(0), "{abstention:#}");

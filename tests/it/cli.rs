@@ -181,7 +181,7 @@ fn an_empty_search_is_a_usage_error() {
 fn errors_of_the_configuration_name_key_and_line() {
     let dir = empty();
     let file = dir.path().join("bad.toml");
-    fs_err::write(&file, "[rag]\npassages = 0\npasages = 2\n").unwrap();
+    fs_err::write(&file, "[rag]\npassages = 21\npasages = 2\n").unwrap();
     let assert = cicerone(dir.path()).args(["config", "check", "-c"]).arg(&file).assert().code(2);
     let text = stderr(&assert);
     assert!(text.contains("bad.toml, line 2") && text.contains("bad.toml, line 3"), "{text}");
