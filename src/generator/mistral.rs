@@ -135,6 +135,11 @@ impl MistralGenerator {
         let looked_at = path.to_owned();
         let look = tokio::task::spawn_blocking(move || ModelDir::open(&looked_at)).await;
         let mut found = look.unwrap_or_else(|e| Err(model_dir::load(path, e)))?;
+        if found.model_type == "qwen2_vl" && settings.show_pictures {
+            let reason = "the engine fails on pictures for Qwen2-VL; take Qwen2.5-VL or Qwen3-VL, or show it none \
+                          (`generator.sees_pictures = \"no\"`)";
+            return Err(model_dir::load(path, reason));
+        }
         let settings = MistralSettings { prefix_cache: if found.sees { 0 } else { settings.prefix_cache }, ..settings };
         let choice = Choice::of(&found, settings).map_err(|reason| model_dir::load(path, reason))?;
         choice.log(&found);

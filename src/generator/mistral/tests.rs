@@ -176,7 +176,28 @@ async fn qwens_engine_fails_where_an_answer_is_cut_otherwise_and_the_mend_preven
     assert_eq!(generator.count_tokens(&mended), 200, "its tokens come back");
     generator.engine.bare.store(true, std::sync::atomic::Ordering::Relaxed);
     let bare = answer(&generator, asked).await;
+    println!("without the mend: {bare:?}");
     assert!(bare.is_err(), "the engine survives it now: the mend can go. {bare:?}");
+}
+
+/// Its code for Qwen2-VL looks for the tokens of a whole prompt behind that prompt's end, from the second token on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qwen2_vl_is_refused_where_it_would_be_shown_pictures() {
+    let tiny = Tiny::write(Kind::Qwen2Vl);
+    let refused = MistralGenerator::load(tiny.path(), MistralSettings::default()).await.map(|_| ());
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("Qwen2.5-VL") && said.contains("sees_pictures"), "{said}");
+
+    let blind = MistralSettings { show_pictures: false, ..MistralSettings::default() };
+    let mut generator = load_as(tiny.path(), blind).await;
+    let [red, _] = pictures(&tiny);
+    let (without, _) = answer(&generator, request("What is it?", None)).await.unwrap();
+    assert_eq!(text(&generator, request("What is it?", Some(&red))).await, without, "no picture is shown");
+    generator.info.sees_pictures = true;
+    let shown = answer(&generator, request("What is it?", Some(&red))).await;
+    let error = shown.expect_err("the engine shows it pictures now: it need not be refused").to_string();
+    assert!(error.contains("index-select"), "{error}");
+    assert_eq!(text(&generator, request("What is it?", None)).await, without);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     Llama,
     /// SmolVLM's shape.
     Idefics3,
+    /// Qwen2-VL, which the engine cannot show pictures to.
+    Qwen2Vl,
     /// Qwen2.5-VL.
     Qwen25Vl,
     /// Qwen3-VL.
@@ -39,7 +41,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Those that see.
+    /// Those that see, by this engine.
     pub(crate) const SEEING: [Self; 4] = [Self::Idefics3, Self::Qwen25Vl, Self::Qwen3Vl, Self::Gemma3];
 }
 
@@ -70,6 +72,7 @@ impl Tiny {
         match kind {
             Kind::Llama => llama::write(tiny.path(), says),
             Kind::Idefics3 => vision::idefics3(tiny.path(), says),
+            Kind::Qwen2Vl => vision::qwen2(tiny.path(), says),
             Kind::Qwen25Vl => vision::qwen25(tiny.path(), says),
             Kind::Qwen3Vl => vision::qwen3(tiny.path(), says),
             Kind::Gemma3 => vision::gemma3(tiny.path(), says),

@@ -159,6 +159,48 @@ fn qwen_ids(words: &Vocabulary) -> Value {
     })
 }
 
+/// What Qwen2-VL and 2.5 share: all but the tower.
+fn qwen2_files(dir: &Path, words: &Vocabulary, architecture: &str, model_type: &str, vision: Value) {
+    let config = json!({
+        "architectures": [architecture], "model_type": model_type, "vision_config": vision,
+        "use_sliding_window": false, "sliding_window": CONTEXT_WINDOW, "max_window_layers": LAYERS,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+    });
+    let config = with(with(text_config(words), qwen_ids(words)), config);
+    common(dir, words, &config, CHATML, None, "<|im_end|>");
+    let preprocessor = json!({
+        "min_pixels": 56 * 56, "max_pixels": 28 * 28 * 16, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
+        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "image_processor_type": "Qwen2VLImageProcessor",
+    });
+    json_file(dir, "preprocessor_config.json", &preprocessor);
+}
+
+pub(super) fn qwen2(dir: &Path, says: Says) {
+    let words = Vocabulary::new(&QWEN);
+    let vision = json!({
+        "depth": LAYERS, "embed_dim": VISION, "hidden_size": WIDTH, "mlp_ratio": 2, "num_heads": 2, "in_channels": 3,
+        "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+    });
+    qwen2_files(dir, &words, "Qwen2VLForConditionalGeneration", "qwen2_vl", vision);
+    let mut numbers = Numbers::new(6);
+    numbers.random("visual.patch_embed.proj.weight", &[VISION, 3, 2, 14, 14], 0.08);
+    for layer in 0..LAYERS {
+        let at = |part: &str| format!("visual.blocks.{layer}.{part}");
+        numbers.layer_norm(&at("norm1"), VISION);
+        numbers.layer_norm(&at("norm2"), VISION);
+        numbers.linear(&at("attn.qkv"), 3 * VISION, VISION, 1.5, true);
+        numbers.linear(&at("attn.proj"), VISION, VISION, 1.5, true);
+        numbers.linear(&at("mlp.fc1"), 2 * VISION, VISION, 1.5, true);
+        numbers.linear(&at("mlp.fc2"), VISION, 2 * VISION, 1.5, true);
+    }
+    numbers.layer_norm("visual.merger.ln_q", VISION);
+    numbers.linear("visual.merger.mlp.0", 4 * VISION, 4 * VISION, 2.0, true);
+    numbers.linear("visual.merger.mlp.2", WIDTH, 4 * VISION, 2.0, true);
+    numbers.ends(("model.embed_tokens.weight", 1.0), "lm_head.weight", &words, says);
+    numbers.text_layers("model", Attention { bias: true, ..PLAIN });
+    numbers.save(dir);
+}
+
 pub(super) fn qwen25(dir: &Path, says: Says) {
     let words = Vocabulary::new(&QWEN);
     let vision = json!({
@@ -166,19 +208,7 @@ pub(super) fn qwen25(dir: &Path, says: Says) {
         "intermediate_size": 2 * VISION, "num_heads": 2, "in_chans": 3, "patch_size": 14, "spatial_merge_size": 2,
         "temporal_patch_size": 2, "window_size": 112, "fullatt_block_indexes": [1], "model_type": "qwen2_5_vl",
     });
-    let config = json!({
-        "architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "vision_config": vision,
-        "use_sliding_window": false, "sliding_window": CONTEXT_WINDOW, "max_window_layers": LAYERS,
-        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
-    });
-    let config = with(with(text_config(&words), qwen_ids(&words)), config);
-    common(dir, &words, &config, CHATML, None, "<|im_end|>");
-    let preprocessor = json!({
-        "min_pixels": 56 * 56, "max_pixels": 28 * 28 * 16, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
-        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2_5_VLProcessor",
-    });
-    json_file(dir, "preprocessor_config.json", &preprocessor);
+    qwen2_files(dir, &words, "Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", vision);
     let mut numbers = Numbers::new(4);
     numbers.random("visual.patch_embed.proj.weight", &[VISION, 3, 2, 14, 14], 0.08);
     for layer in 0..LAYERS {
