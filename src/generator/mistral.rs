@@ -187,12 +187,6 @@ impl MistralGenerator {
             engine,
         })
     }
-
-    /// Most tokens that a picture takes in a prompt; 0 for a model that is shown none.
-    #[must_use]
-    pub fn picture_tokens(&self) -> usize {
-        if self.info.sees_pictures { self.budget.tokens } else { 0 }
-    }
 }
 
 fn panic_text(error: tokio::task::JoinError) -> String {
@@ -214,6 +208,10 @@ impl Generator for MistralGenerator {
     fn count_tokens(&self, text: &str) -> usize {
         // A text that its own tokenizer refuses is counted generously: a token for every two bytes.
         self.tokenizer.encode_fast(text, false).map_or(text.len().div_ceil(2), |encoding| encoding.len())
+    }
+
+    fn picture_tokens(&self) -> usize {
+        if self.info.sees_pictures { self.budget.tokens } else { 0 }
     }
 
     fn generate(&self, mut request: Request) -> mpsc::Receiver<Result<Chunk, GeneratorError>> {

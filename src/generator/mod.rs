@@ -30,6 +30,10 @@ pub trait Generator: Send + Sync {
     fn info(&self) -> &GeneratorInfo;
     /// Number of tokens of `text` by the model's own tokenizer, special tokens excluded.
     fn count_tokens(&self, text: &str) -> usize;
+    /// Most tokens that a picture takes in a prompt; 0 for a model that is shown none.
+    fn picture_tokens(&self) -> usize {
+        0
+    }
     /// Starts one request. Chunks arrive as they are made; the last one is [`Chunk::Done`] or an error.
     fn generate(&self, request: Request) -> mpsc::Receiver<Result<Chunk, GeneratorError>>;
 }

@@ -46,6 +46,10 @@ impl Generator for Remembering {
         self.inner.count_tokens(text)
     }
 
+    fn picture_tokens(&self) -> usize {
+        self.inner.picture_tokens()
+    }
+
     fn generate(&self, request: Request) -> mpsc::Receiver<Result<Chunk, GeneratorError>> {
         let key = Self::key(&request);
         let known = key.and_then(|key| self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned());

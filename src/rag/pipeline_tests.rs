@@ -559,3 +559,28 @@ async fn the_entity_is_named_where_the_settings_say_so() {
         assert!(requests.lock().await[0].user.ends_with(asked), "{name_entity:?}");
     }
 }
+
+/// Random weights would say anything; the list holds them to a candidate, whatever the picture.
+#[cfg(feature = "mistral")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_sees_can_choose_nothing_but_a_candidate() {
+    use crate::generator::mistral::tiny::{Kind, Tiny, picture};
+    let tiny = Tiny::write(Kind::Qwen3Vl);
+    let reader = crate::generator::MistralGenerator::load(tiny.path(), Default::default()).await.unwrap();
+    let settings = Settings { entity: EntityMethod::Model, max_tokens: 8, ..Settings::default() };
+    let pipeline = pipeline(None, settings).with_generator(Some(Arc::new(reader)));
+    for (n, colours) in [[[200, 0, 0], [0, 0, 0]], [[0, 0, 250], [250, 250, 250]]].into_iter().enumerate() {
+        let image = picture(tiny.path(), &format!("{n}.png"), true, colours);
+        let mut events = pipeline.ask(Question::new("what is it", Some(QuestionImage::Path(image))));
+        let mut chosen = None;
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Entity { entity } => chosen = Some(entity),
+                Event::Failed { error } if chosen.is_none() => panic!("{error}"),
+                _ => {}
+            }
+        }
+        let entity = chosen.unwrap();
+        assert!(entity.why.starts_with("chosen by ") && ["aruba", "brazil"].contains(&&*entity.url), "{entity:?}");
+    }
+}

@@ -358,7 +358,8 @@ impl Pipeline {
         if let Some(generator) = generator {
             let nothing = [PromptPassage { title: "", section: "", text: "" }];
             let frame = self.parts.prompts.render(&nothing, question);
-            let taken = frame.texts().map(count).sum::<usize>() + TEMPLATE_TOKENS + settings.max_tokens;
+            let texts: usize = frame.texts().map(count).sum();
+            let taken = texts + generator.picture_tokens() + TEMPLATE_TOKENS + settings.max_tokens;
             left = left.min(generator.info().context_length.saturating_sub(taken));
         }
         let mut passages: Vec<Passage> = Vec::new();
