@@ -50,6 +50,7 @@ pub fn run(context: &Context, args: &AskArgs) -> anyhow::Result<Exit> {
 /// What is read of an earlier answer.
 #[derive(Deserialize)]
 struct Earlier {
+    outcome: String,
     entity: Option<EarlierEntity>,
     #[serde(default)]
     before: Vec<Said>,
@@ -70,7 +71,8 @@ fn after(path: &Path, image: Option<QuestionImage>) -> anyhow::Result<Conversati
     };
     let text = fs_err::read_to_string(path).map_err(|e| bad(e.to_string()))?;
     let earlier: Earlier = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
-    let Some(EarlierEntity { url }) = earlier.entity else { return Ok(Conversation::new(image)) };
+    let found = earlier.entity.filter(|_| earlier.outcome != "not-in-knowledge-base");
+    let Some(EarlierEntity { url }) = found else { return Ok(Conversation::new(image)) };
     let mut said = earlier.before;
     if !earlier.plain.is_empty() {
         said.push(Said { question: earlier.standalone, answer: earlier.plain });
@@ -224,7 +226,7 @@ fn finish(screen: &Screen, answer: &Answer, writing: bool, sources: bool) -> any
             }
         }
         Outcome::NotInKnowledgeBase { reason, .. } => {
-            screen.line(format_args!("Not in the knowledge base: {}", sanitise(reason)))?;
+            screen.line(format_args!("Not in the knowledge base: {}", sanitise_line(reason)))?;
             screen.put(candidates_text(answer))?;
         }
         Outcome::PassagesOnly => {

@@ -1,6 +1,10 @@
 //! What every command has at hand.
 
+use std::ops::Deref;
 use std::path::Path;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
 
 use super::args::Global;
 use super::failure::{Exit, Failure};
@@ -43,8 +47,37 @@ impl Context {
     ///
     /// # Errors
     /// The system's.
-    pub fn runtime(&self) -> anyhow::Result<tokio::runtime::Runtime> {
-        Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    pub fn runtime(&self) -> anyhow::Result<Background> {
+        Ok(Background(Some(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)))
+    }
+}
+
+/// A runtime that does not wait at its end for work that does not come back: a stage that took too long is over for the
+/// command, too.
+pub struct Background(Option<Runtime>);
+
+impl Background {
+    /// How long its end may take.
+    const PATIENCE: Duration = Duration::from_secs(2);
+}
+
+impl Deref for Background {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        // It is taken out at the end alone.
+        match &self.0 {
+            Some(runtime) => runtime,
+            None => unreachable!(),
+        }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_timeout(Self::PATIENCE);
+        }
     }
 }
 

@@ -23,6 +23,9 @@ fn tell(answer: &Answer, out: &mut String) -> std::fmt::Result {
     if answer.standalone != answer.question {
         writeln!(out, "asked as      {}", line(&answer.standalone))?;
     }
+    if let Some(ranked_by) = answer.ranked_by.as_ref().filter(|ranked_by| **ranked_by != answer.standalone) {
+        writeln!(out, "ranked by     {}", line(ranked_by))?;
+    }
     if let Some(entity) = &answer.entity {
         writeln!(out, "entity        {} ({})", line(&entity.title), line(&entity.why))?;
     }

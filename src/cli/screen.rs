@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::args::{ColorChoice, Global};
 use super::failure::{Failure, SCHEMA_VERSION};
+use crate::text::sanitise;
 
 /// Whoever read stdout has gone. Ends the command quietly.
 #[derive(Debug, thiserror::Error)]
@@ -124,9 +125,10 @@ impl Screen {
             let _ = self.json(&Report { schema_version: SCHEMA_VERSION, error: failure }, true);
             return;
         }
-        let message = failure.message.replace('\n', "\n  ");
+        // What a knowledge base, a file or an engine said may stand in it.
+        let message = sanitise(&failure.message).replace('\n', "\n  ");
         self.err(format_args!("{} {message}\n", self.paint("1;31", "error:")));
-        if let Some(hint) = &failure.hint {
+        if let Some(hint) = failure.hint.as_deref().map(sanitise) {
             self.err(format_args!("  {} {hint}\n", self.paint("1", "hint:")));
         }
     }

@@ -15,6 +15,7 @@ use crate::io::safe_join;
 use crate::kb::{self, Outcome};
 use crate::rag::engines;
 use crate::retriever::{Item, Picture, PictureLimits, Retriever};
+use crate::text::sanitise_line;
 
 /// The configuration of commands that measure: the starter's, unless `--config` names a file.
 ///
@@ -143,6 +144,7 @@ pub fn items(
 pub fn questions(context: &Context, dir: &Path) -> anyhow::Result<Vec<Question>> {
     let DataSet { questions, dirty, .. } = evqa::read(&dir.join("questions.csv"), evqa::Options::default())?;
     if let Some(first) = dirty.first() {
+        let first = sanitise_line(&first.to_string());
         context.screen.note(format_args!("questions.csv: {} rows left out (first: {first})", dirty.len()));
     }
     Ok(questions)

@@ -224,7 +224,12 @@ impl Layers {
     /// Rules over several keys.
     fn fit_together(&mut self) {
         let number = |name: &str| self.values.get(name).and_then(|(v, _)| v.as_integer()).unwrap_or(0);
-        let (budget, answer) = (number("rag.token_budget"), number("generator.max_tokens"));
+        // What suits the reader is 240 at least.
+        let budget = match number("rag.token_budget") {
+            0 => 240,
+            budget => budget,
+        };
+        let answer = number("generator.max_tokens");
         let Some((Value::Integer(context @ 1..), origin)) = self.values.get("generator.context") else { return };
         if budget + answer > *context {
             let message = format!(

@@ -232,6 +232,10 @@ const REFUSED: &[(&str, &str)] = &[
         "line 4: `generator.context` is 1000; expected at least 1328, `rag.token_budget` (1200) and \
          `generator.max_tokens` (128) together, or 0 for what the model takes",
     ),
+    (
+        "[generator]\ncontext = 300",
+        "line 2: `generator.context` is 300; expected at least 368, `rag.token_budget` (240)",
+    ),
     ("[retriever]\nconfig = \"\"", "line 2: `retriever.config` is \"\"; expected the name of a model or a path"),
     (
         "[retriever]\nmax_picture_bytes = -1",

@@ -162,7 +162,9 @@ pub fn calibrate(cases: &[Case], signals: &[Signal]) -> Signals {
             values.dedup();
             // A hundred places along the values are as good as all of them.
             let step = values.len().div_ceil(100).max(1);
-            let tried = [None].into_iter().chain(values.into_iter().step_by(step).map(Some));
+            // Above all of them nothing is answered.
+            let above = values.last().map(|value| value.next_up());
+            let tried = [None, above].into_iter().chain(values.into_iter().step_by(step).map(Some));
             let mut current = best;
             for value in tried {
                 current.set(signal, value);
@@ -203,12 +205,6 @@ pub fn risk_coverage(cases: &[Case], signal: Signal) -> Vec<(f64, f64)> {
 #[must_use]
 pub fn area(points: &[(f64, f64)]) -> f64 {
     points.iter().map(|(_, risk)| risk).sum::<f64>() / points.len().max(1) as f64
-}
-
-/// The largest coverage at which the risk is at most `risk`, 0 where there is none.
-#[must_use]
-pub fn coverage_at(points: &[(f64, f64)], risk: f64) -> f64 {
-    points.iter().rev().find(|(_, found)| *found <= risk).map_or(0.0, |(coverage, _)| *coverage)
 }
 
 #[cfg(test)]
@@ -252,8 +248,6 @@ mod tests {
         assert_eq!(points.len(), 6);
         assert_eq!((points[1], points[5]), ((2.0 / 6.0, 0.0), (1.0, 0.5)));
         assert!(area(&points) < 0.5 && area(&risk_coverage(&cases(), Signal::Margin)) == 0.5);
-        assert_eq!((coverage_at(&points, 0.0), coverage_at(&points, 0.25)), (2.0 / 6.0, 4.0 / 6.0));
-        assert_eq!(coverage_at(&[], 0.5), 0.0);
     }
 
     #[test]
@@ -264,13 +258,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn calibration_is_never_worse_than_answering_always(
-            drawn in prop::collection::vec((0f32..1.0, 0f32..1.0, any::<bool>(), any::<bool>()), 1..60)
+        fn of_one_signal_the_best_threshold_is_found(
+            drawn in prop::collection::vec((0f32..1.0, any::<bool>(), any::<bool>()), 1..40)
         ) {
-            let cases: Vec<Case> = drawn.into_iter().map(|(a, b, right, can)| case(a, b, right && can, can)).collect();
-            let always = Kept::of(&cases, &Signals::default()).reliability();
-            let found = Kept::of(&cases, &calibrate(&cases, &Signal::ALL)).reliability();
-            prop_assert!(found >= always - 1e-9, "{found} {always}");
+            let cases: Vec<Case> = drawn.iter().map(|(a, right, can)| case(*a, 0.0, *right && *can, *can)).collect();
+            let reliability = |score: Option<f32>| {
+                Kept::of(&cases, &Signals { score, ..Signals::default() }).reliability()
+            };
+            let tried = drawn.iter().map(|(a, ..)| Some(*a)).chain([None, Some(f32::INFINITY)]);
+            let best = tried.map(reliability).fold(f64::NEG_INFINITY, f64::max);
+            let found = Kept::of(&cases, &calibrate(&cases, &[Signal::Score])).reliability();
+            prop_assert!((found - best).abs() < 1e-9, "{found} {best}");
         }
     }
 }

@@ -146,9 +146,10 @@ pub struct Scored {
     pub metric: &'static str,
     /// Whether it is right; a failed one is wrong. `None` where the metric cannot score the question.
     pub correct: Option<bool>,
-    /// Whether it is about the right article; `None` where it is about none.
+    /// Whether it is about the right article, which an abstention need not be; `None` where nothing was looked for.
     pub entity: Option<bool>,
-    /// Whether a section that holds the answer was before the reader; `None` where the data set names none.
+    /// Whether a section that holds the answer was before the reader; `None` where nothing was looked for, or the data set
+    /// names none.
     pub section: Option<bool>,
 }
 
@@ -157,8 +158,11 @@ impl Scored {
         let reply = outcome.reply.as_ref();
         let correct = reply.map_or(Some(false), |reply| question.score(&reply.answer));
         let about = reply.and_then(|reply| reply.entity.as_ref());
-        let entity = about.filter(|_| !question.urls.is_empty()).map(|url| question.urls.contains(url));
-        let section = (!question.section_ids.is_empty() && about.is_some()).then(|| {
+        // Whoever abstains has found neither.
+        let abstained = reply.is_some_and(|reply| reply.abstained.is_some());
+        let found = about.is_some() || abstained;
+        let entity = (found && !question.urls.is_empty()).then(|| about.is_some_and(|url| question.urls.contains(url)));
+        let section = (found && !question.section_ids.is_empty()).then(|| {
             let shown = reply.map_or(&[][..], |reply| &reply.sections);
             entity == Some(true) && question.section_ids.iter().any(|section| shown.contains(section))
         });

@@ -28,7 +28,7 @@ impl Remembering {
     /// Identity of a request, with the very bytes of its picture; `None` where that cannot be read.
     fn key(request: &Request) -> Option<[u8; 32]> {
         let mut hasher = blake3::Hasher::new();
-        // Every field stands in it, each with its length, as Rust writes it.
+        // Every field stands in it, texts in quotation marks.
         hasher.update(format!("{:?}", Request { image: None, ..request.clone() }).as_bytes());
         if let Some(path) = &request.image {
             hasher.update(&fs_err::read(path).ok()?);

@@ -115,8 +115,10 @@ pub struct PromptTokens {
 pub struct Answer {
     /// What was asked.
     pub question: String,
-    /// The same in words that need no conversation: what sections are ranked by and what the reader is asked.
+    /// The same in words that need no conversation: what the reader is asked.
     pub standalone: String,
+    /// The question that sections were ranked by, with the entity's name in it where the settings say so.
+    pub ranked_by: Option<String>,
     /// What was said before in its conversation, oldest first.
     pub before: Vec<Said>,
     /// Where the passages come from.
@@ -135,6 +137,8 @@ pub struct Answer {
     pub unknown_citations: Vec<usize>,
     /// Passages of the prompt.
     pub passages: Vec<Passage>,
+    /// The ranker's score of the best section, in its own measure; `None` where none was ranked.
+    pub section_score: Option<f32>,
     /// Articles found, best first.
     pub candidates: Vec<Candidate>,
     /// The entity chosen.
@@ -169,6 +173,8 @@ impl Answer {
         Self {
             standalone: question.clone(),
             question,
+            ranked_by: None,
+            section_score: None,
             before: Vec::new(),
             mode: Mode::Retrieved,
             outcome: Outcome::PassagesOnly,

@@ -37,7 +37,8 @@ impl Conversation {
         Question { text: text.into(), image: self.image.clone(), mode: Mode::Retrieved, follow_up }
     }
 
-    /// Takes an answer in. One that is not in the knowledge base changes nothing: the next question searches again.
+    /// Takes an answer in. One that is not in the knowledge base changes nothing but the candidates: as long as no entity
+    /// was found the next question searches again, and afterwards it stays with that entity.
     pub fn answered(&mut self, answer: &Answer) {
         if !answer.candidates.is_empty() {
             self.candidates.clone_from(&answer.candidates);
@@ -48,11 +49,12 @@ impl Conversation {
     }
 
     /// "Not this one": the best candidate that was not yet rejected becomes the entity, and what was said of the other
-    /// is forgotten. `None` where there is no other; then nothing changes.
+    /// is forgotten; where none was good enough, the best one is taken all the same. `None` where there is no other; then
+    /// nothing changes.
     pub fn reject(&mut self) -> Option<&Candidate> {
-        let current = self.entity.clone()?;
-        let next = self.candidates.iter().find(|c| c.url != current && !self.rejected.contains(&c.url))?;
-        self.rejected.push(current);
+        let current = self.entity.as_ref();
+        let next = self.candidates.iter().find(|c| Some(&c.url) != current && !self.rejected.contains(&c.url))?;
+        self.rejected.extend(current.cloned());
         self.entity = Some(next.url.clone());
         self.said.clear();
         Some(next)

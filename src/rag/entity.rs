@@ -154,7 +154,10 @@ pub fn named(candidates: &[Candidate], answer: &str) -> Option<usize> {
     let number = digits.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|at| *at < candidates.len());
     number.or_else(|| {
         let lower = answer.to_lowercase();
-        let mut found = candidates.iter().enumerate().filter(|(_, c)| lower.contains(&c.title.to_lowercase()));
+        let mut found = candidates.iter().enumerate().filter(|(_, c)| {
+            let title = c.title.trim().to_lowercase();
+            !title.is_empty() && lower.contains(&title)
+        });
         match (found.next(), found.next()) {
             (Some((at, _)), None) => Some(at),
             _ => None,

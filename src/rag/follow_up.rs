@@ -11,9 +11,6 @@ use super::Said;
 #[must_use]
 pub fn standalone(entity: &str, before: &[Said], question: &str) -> String {
     let question = question.trim();
-    if before.is_empty() {
-        return question.to_owned();
-    }
     let (bare, led) = without_lead(question);
     let named = name(entity, bare);
     // A phrase without a verb of its own, after "and" or "what about".
@@ -24,7 +21,8 @@ pub fn standalone(entity: &str, before: &[Said], question: &str) -> String {
     };
     match before.last() {
         Some(last) if says_nothing(bare) => {
-            format!("{} {named}", last.question.trim())
+            let asked = last.question.split_inclusive('?').next().unwrap_or_default();
+            format!("{} {named}", asked.trim())
         }
         _ => named,
     }
@@ -38,21 +36,38 @@ pub fn named(entity: &str, question: &str) -> String {
     static REFERENCE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(concat!(
             // a noun with up to two words before it …
-            r"(?i)\b(?:the|this|that|these|those)\s+(?:[\w-]+\s+){0,2}?[\w-]+?\s+",
-            // … that is said to be in the picture, or to be known by something that is
+            r"(?i)\b(?P<noun>(?:the|this|that|these|those)\s+(?:[\w-]+\s+){0,2}?[\w-]+?)\s+",
+            // … that is said to be in the picture, or to be known by a sign that is
             r"(?:whose\s+(?:[\w-]+\s+){1,3}?(?:is|are)\s+(?:shown|pictured|depicted|seen|displayed)(?:\s+here)?",
-            r"|(?:that|which)\s+this\s+[\w-]+\s+(?:belongs\s+to|represents|stands\s+for)",
-            r"|this\s+[\w-]+\s+(?:belongs\s+to|represents|stands\s+for)",
-            r"|with\s+this\s+[\w-]+",
+            r"|(?:(?:that|which)\s+)?this\s+(?:flag|banner|ensign|emblem|symbol|logo|sign)",
+            r"\s+(?:belongs\s+to|represents|stands\s+for)",
+            r"|with\s+this\s+(?:flag|banner|ensign|emblem|symbol|logo|sign)",
             r"|(?:(?:that|which|who)\s+(?:is|are)\s+)?(?:shown|pictured|depicted|seen|displayed)(?:\s+here)?",
             r"(?:\s+(?:in|on|by)\s+(?:the|this)\s+(?:picture|image|photo(?:graph)?|drawing))?",
             r"|(?:in|on|of)\s+(?:the|this)\s+(?:picture|image|photo(?:graph)?|drawing))\b",
-            // or a noun that is pointed at
-            r"|\b(?:this|that|these|those)\s+[a-z][\w-]+\b",
+            // or a word that is pointed at
+            r"|\b(?:this|these)\s+(?P<word>[a-z][\w-]+)\b",
         ))
         .ok()
     });
-    let whole = REFERENCE.as_ref().map(|reference| reference.replace(question, regex::NoExpand(entity)));
+    let name = |found: &Captures<'_>| {
+        if let Some(word) = found.name("word") {
+            let lower = word.as_str().to_lowercase();
+            return match lower.as_str() {
+                "year" | "day" | "time" | "month" | "week" | "century" | "way" | "case" => found[0].to_owned(),
+                // "when was this built": the word pointed at is left out.
+                "built" | "made" | "found" | "grown" | "grow" | "mean" | "come" | "cost" | "is" | "are" | "was"
+                | "were" | "has" | "have" | "in" | "on" | "of" | "from" | "at" | "by" | "to" | "for" | "with"
+                | "the" | "a" | "an" | "and" | "or" | "situated" | "known" => format!("{entity} {}", word.as_str()),
+                participle if participle.ends_with("ed") => format!("{entity} {}", word.as_str()),
+                _ => entity.to_owned(),
+            };
+        }
+        // "the habitat of the plant in the picture": what is asked for stays.
+        let noun = found.name("noun").map_or("", |noun| noun.as_str());
+        noun.rfind(" of ").map_or_else(|| entity.to_owned(), |at| format!("{}{entity}", &noun[..at + 4]))
+    };
+    let whole = REFERENCE.as_ref().map(|reference| reference.replace(question, name));
     whole.map_or_else(|| question.to_owned(), |named| named.into_owned())
 }
 
@@ -151,8 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_question_is_left_alone() {
-        assert_eq!(standalone("Kenya", &[], "and its currency?"), "and its currency?");
+    fn an_entity_is_named_where_nothing_was_said_of_it_yet() {
+        assert_eq!(standalone("Kenya", &[], "and its currency?"), "What is Kenya's currency?");
+        assert_eq!(standalone("Kenya", &[], "Why?"), "Why?");
+        let why = [said(), vec![Said { question: "What is the capital? Why?".into(), answer: "x".into() }]].concat();
+        assert_eq!(standalone("Kenya", &why, "since when?"), "What is the capital? Since when?");
     }
 
     #[test]
@@ -170,6 +188,13 @@ mod tests {
             ("In what year was the building shown here opened?", "In what year was Kenya opened?"),
             ("When were the first excavations in this area?", "When were the first excavations in Kenya?"),
             ("Who built it?", "Who built it?"),
+            ("When was this built?", "When was Kenya built?"),
+            ("Where is this located?", "Where is Kenya located?"),
+            ("What is the family this plant belongs to?", "What is the family Kenya belongs to?"),
+            ("What is the genus that this bird belongs to?", "What is the genus that Kenya belongs to?"),
+            ("Name the river that flows through the capital.", "Name the river that flows through the capital."),
+            ("Who was king at that time?", "Who was king at that time?"),
+            ("What is the habitat of plants in the picture?", "What is the habitat of Kenya?"),
             ("What is the capital of France?", "What is the capital of France?"),
         ] {
             assert_eq!(named("Kenya", question), whole);

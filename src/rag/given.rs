@@ -65,7 +65,7 @@ impl Search for Hiding {
     }
 
     fn search(&self, query: &[f32], words: &str, k: usize) -> Result<Vec<Hit>, PartError> {
-        // An article of several parts may take several places; nearly always one more for each is enough.
+        // An article of several parts may take several places; of more than four each takes one from the others.
         let mut hits = self.search.search(query, words, k + 4 * self.hidden.len())?;
         hits.retain(|hit| !self.hidden.contains(&hit.article.url));
         hits.truncate(k);

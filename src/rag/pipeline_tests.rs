@@ -332,7 +332,8 @@ async fn endless_output_is_cut_at_what_was_asked_for() {
     let long = "x".repeat(1 << 20);
     let answer =
         pipeline(Some(Scripted::new(["Lima ".into(), long])), settings.clone()).answer(ask("the capital")).await;
-    assert_eq!(answer.unwrap().plain, "Lima", "a piece longer than the whole answer may be is not taken");
+    let plain = answer.unwrap().plain;
+    assert!(plain.starts_with("Lima xxx") && plain.len() <= 7 * 64, "{} bytes", plain.len());
     for nothing in ["", " ", "\u{200b}", "\x1b[0m"] {
         let script = Scripted::new([nothing]).endless();
         let error = pipeline(Some(script), settings.clone()).answer(ask("the capital")).await.unwrap_err();

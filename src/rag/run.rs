@@ -41,6 +41,8 @@ struct Found {
     entity: Option<EntityChoice>,
     passages: Vec<Passage>,
     standalone: Option<String>,
+    ranked_by: Option<String>,
+    section_score: Option<f32>,
 }
 
 /// An end without an answer: what was found until then, and why there is none.
@@ -119,6 +121,8 @@ impl Run {
             standalone: found.standalone.unwrap_or_else(|| text.clone()),
             before: question.follow_up.map(|follow_up| follow_up.before).unwrap_or_default(),
             mode: question.mode,
+            ranked_by: found.ranked_by,
+            section_score: found.section_score,
             passages: found.passages,
             candidates: found.merged.candidates,
             entity: found.entity,
@@ -186,7 +190,7 @@ impl Run {
         let order: Vec<usize> = [at].into_iter().chain(others).take(settings.entities.max(1)).collect();
         let articles = order.into_iter().map(|n| (n, found.merged.articles[n].clone())).collect();
         found.entity = Some(choice);
-        self.rank(question, articles, found).await
+        self.rank(question, articles, None, found).await
     }
 
     /// Chooses the entity as the settings say.
@@ -199,7 +203,10 @@ impl Run {
         let settings = Arc::clone(&self.pipeline.settings);
         let candidates = &merged.candidates[..merged.candidates.len().min(settings.names.max(1))];
         match (settings.entity, self.pipeline.parts.generator.clone()) {
-            (EntityMethod::Model, Some(generator)) if candidates.len() > 1 => {
+            // A reader that could see is no better than the search where there is nothing to see.
+            (EntityMethod::Model, Some(generator))
+                if candidates.len() > 1 && (image.is_some() || !generator.info().sees_pictures) =>
+            {
                 let choice = self.ask_for_entity(generator.as_ref(), question, candidates, image).await?;
                 Ok(Ok(choice))
             }
@@ -235,7 +242,7 @@ impl Run {
         };
         self.emit(Event::Standalone { question: standalone.clone() }).await;
         let found = Found { standalone: Some(standalone.clone()), ..found };
-        self.rank(&standalone, vec![(0, article)], found).await
+        self.rank(&standalone, vec![(0, article)], None, found).await
     }
 
     /// Looks up what was asked for by name.
@@ -248,19 +255,12 @@ impl Run {
         let article = self.look_up(url).await?;
         let found = self.named(&article, "given with the question").await;
         match section {
-            None => self.rank(question, vec![(0, article)], found).await,
+            None => self.rank(question, vec![(0, article)], None, found).await,
             Some(n) if article.sections.get(n).is_some_and(|s| !s.text.trim().is_empty()) => {
                 // The section is given, but where to cut it still depends on the question.
                 let mut only = article.clone();
                 only.sections = only.sections.drain(n..=n).collect();
-                let outcome = self.rank(question, vec![(0, only)], found).await?;
-                Ok(outcome.map(|mut found| {
-                    for passage in &mut found.passages {
-                        passage.section_index = n;
-                        passage.score = None;
-                    }
-                    found
-                }))
+                self.rank(question, vec![(0, only)], Some(n), found).await
             }
             Some(n) => Err(RagError::NoSuchArticle(format!("section {n} with text in {url}"))),
         }
@@ -287,11 +287,13 @@ impl Run {
         Found { entity: Some(entity), ..Found::default() }
     }
 
-    /// Ranks the sections of articles, each with its place among the candidates, and cuts the best into passages.
+    /// Ranks the sections of articles, each with its place among the candidates, and cuts the best into passages. Of a
+    /// section that was asked for by its index, `given`, the score is not looked at.
     async fn rank(
         &mut self,
         question: &str,
         articles: Vec<(usize, Article)>,
+        given: Option<usize>,
         mut found: Found,
     ) -> Result<Result<Found, Abstained>, RagError> {
         let pipeline = self.pipeline.clone();
@@ -304,6 +306,7 @@ impl Run {
         if naming == NameEntity::Always {
             found.standalone = Some(asked.clone());
         }
+        found.ranked_by = Some(asked.clone());
         let weight = pipeline.settings.retrieval_weight;
         let by = match (pipeline.parts.ranker.about().name, weight) {
             (name, 0.0) => name,
@@ -341,8 +344,17 @@ impl Run {
             return Ok(Err((found, Abstention::NoText { title })));
         }
         found.passages = passages;
+        if let Some(section) = given {
+            for passage in &mut found.passages {
+                passage.section_index = section;
+                passage.score = None;
+            }
+        } else {
+            found.section_score = Some(best);
+        }
         self.emit(Event::Passages { passages: found.passages.clone() }).await;
-        Ok(match self.pipeline.settings.thresholds.section.filter(|needed| best < *needed) {
+        let needed = self.pipeline.settings.thresholds.section.filter(|needed| given.is_none() && best < *needed);
+        Ok(match needed {
             Some(needed) => Err((found, Abstention::NoSection { title, score: best, needed })),
             None => Ok(found),
         })

@@ -27,6 +27,8 @@ const NUMBER_TOKENS: usize = 8;
 
 /// A stream of text with an end: within its time, and no longer than was asked for.
 struct Speech {
+    /// What it is for, until it begins.
+    stage: Stage,
     chunks: mpsc::Receiver<Result<Chunk, GeneratorError>>,
     first_token: Duration,
     answer: Duration,
@@ -45,19 +47,20 @@ enum Heard {
 }
 
 impl Speech {
-    fn new(run: &Run, generator: &dyn Generator, request: Request) -> Self {
+    fn new(run: &Run, stage: Stage, generator: &dyn Generator, request: Request) -> Self {
         let limits = run.pipeline.settings.limits;
         let (most, deadline) = (request.max_tokens.max(1), Instant::now() + limits.first_token);
         let chunks = generator.generate(request);
         let (first_token, answer) = (limits.first_token, limits.answer);
-        Self { chunks, first_token, answer, deadline, begun: false, pieces: 0, bytes: 0, most }
+        Self { stage, chunks, first_token, answer, deadline, begun: false, pieces: 0, bytes: 0, most }
     }
 
     async fn next(&mut self) -> Result<Heard, RagError> {
         let Ok(chunk) = timeout_at(self.deadline, self.chunks.recv()).await else {
             let (stage, limit, key) = match self.begun {
-                false => (Stage::ReadingPrompt, self.first_token, "generator.first_token_s"),
-                true => (Stage::Answering, self.answer, "generator.answer_s"),
+                false => (self.stage, self.first_token, "generator.first_token_s"),
+                true if self.stage == Stage::ReadingPrompt => (Stage::Answering, self.answer, "generator.answer_s"),
+                true => (self.stage, self.answer, "generator.answer_s"),
             };
             return Err(RagError::TimedOut { stage, seconds: limit.as_secs(), key });
         };
@@ -71,13 +74,15 @@ impl Speech {
                     self.deadline = Instant::now() + self.answer;
                 }
                 self.pieces += 1;
+                let room = (self.most * BYTES_PER_TOKEN).saturating_sub(self.bytes);
                 self.bytes += text.len();
                 // A generator that does not keep to what was asked for is not listened to any longer.
-                if self.pieces > self.most || self.bytes > self.most * BYTES_PER_TOKEN {
+                if self.pieces > self.most || room == 0 {
                     self.chunks.close();
                     let completion_tokens = self.pieces - 1;
                     return Ok(Heard::End(Usage { completion_tokens, truncated: true, ..Usage::default() }));
                 }
+                let text = if text.len() > room { text[..text.floor_char_boundary(room)].to_owned() } else { text };
                 Ok(Heard::Text(text))
             }
         }
@@ -166,7 +171,7 @@ impl Run {
         self.emit(Event::Started { stage }).await;
         let began = std::time::Instant::now();
         let picture = self.picture(generator, image).await?;
-        let said = match Speech::new(self, generator, request(prompt, picture, max_tokens, None)).whole().await {
+        let said = match Speech::new(self, stage, generator, request(prompt, picture, max_tokens, None)).whole().await {
             Err(RagError::Generate(GeneratorError::EmptyAnswer)) => String::new(),
             other => other?,
         };
@@ -203,7 +208,7 @@ impl Run {
         self.emit(Event::Started { stage: Stage::ReadingPrompt }).await;
         let began = std::time::Instant::now();
         let request = request(prompt, picture, settings.max_tokens, settings.sampling);
-        let mut speech = Speech::new(self, generator.as_ref(), request);
+        let mut speech = Speech::new(self, Stage::ReadingPrompt, generator.as_ref(), request);
         let mut said = String::new();
         let mut shown = citations::Shown::new(&answer.passages);
         let mut first: Option<std::time::Instant> = None;

@@ -57,7 +57,7 @@ impl PairClassifier {
         let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(|e| bad(path, format!("not a tokenizer ({e})")))?;
         let truncation = TruncationParams {
             max_length: MAX_TOKENS.min(parsed.max_position_embeddings),
-            strategy: TruncationStrategy::OnlySecond,
+            strategy: TruncationStrategy::LongestFirst,
             ..TruncationParams::default()
         };
         tokenizer.with_truncation(Some(truncation)).map_err(|e| bad(path, e.to_string()))?;
@@ -79,14 +79,14 @@ impl PairClassifier {
         Ok(logits.into_iter().map(|row| share(&row)).collect())
     }
 
-    /// Logits of pairs of texts, one row of labels a pair. Where a pair is too long its second text is cut.
+    /// Logits of pairs of texts, one row of labels a pair. Of a pair that is too long the longer text is cut.
     ///
     /// # Errors
     /// The tokenizer's or the engine's.
     pub fn logits(&self, pairs: &[(&str, &str)]) -> Result<Vec<Vec<f32>>> {
-        // A question longer than the model would leave nothing to cut of the second text.
         let cut = |text: &str, most: usize| text[..text.floor_char_boundary(most)].to_owned();
-        let pairs: Vec<(String, String)> = pairs.iter().map(|(a, b)| (cut(a, 1024), cut(b, MOST_BYTES))).collect();
+        let pairs: Vec<(String, String)> =
+            pairs.iter().map(|(a, b)| (cut(a, MOST_BYTES), cut(b, MOST_BYTES))).collect();
         let failed = |e: tokenizers::Error| RetrieverError::Tokenizer(e.to_string());
         let encodings = self.tokenizer.encode_batch(pairs, true).map_err(failed)?;
         let length = encodings.iter().map(|encoding| encoding.get_ids().len()).max().unwrap_or(0).max(1);
@@ -188,6 +188,8 @@ mod tests {
                 assert!((alone - together).abs() < 1e-5 && (0.0..=1.0).contains(together), "{alone} {together}");
             }
             assert_ne!(together[0], together[1]);
+            let long = model.relevance(&"q".repeat(5000), &texts).unwrap();
+            assert_eq!(long.len(), texts.len(), "a question longer than the model is cut, too");
         }
     }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::super::args::EvalAblateArgs;
 use super::super::context::Context;
 use super::super::failure::{Exit, Failure, SCHEMA_VERSION};
-use super::super::starter;
 use super::super::stats::Table;
+use super::super::{interrupt, starter};
 use super::asking::{self, Asking};
 use super::{Form, ended};
 use crate::config::Config;
@@ -49,8 +49,8 @@ const VARIANTS: [Variant; 18] = {
         v("retriever-ranking", "ranked by the retriever's text side", &["rag.ranking=retriever"]),
         v("cross-encoder", "ranked by a cross-encoder", &["rag.ranking=cross-encoder"]),
         v("no-shared-words", "ranked without shared words", &["rag.shared_words=0"]),
-        v("passages-2", "two passages", &["rag.passages=2", "rag.token_budget=160"]),
-        v("passages-3", "three passages", &["rag.passages=3", "rag.token_budget=240"]),
+        v("passages-2", "two passages at most, and room for them", &["rag.passages=2", "rag.token_budget=160"]),
+        v("passages-3", "three passages at most, and room for them", &["rag.passages=3", "rag.token_budget=240"]),
         v("plain-prompt", "a prompt without examples", &["prompts.answer=answer"]),
         v("no-abstention", "an answer always", &["rag.min_score=-1", "rag.min_margin=0", "rag.min_section=-100"]),
         Variant { name: "oracle-entity", about: "the right article is given", set: &[], mode: Mode::OracleEntity },
@@ -79,7 +79,8 @@ struct Line {
     /// Right entity, right section, and the metric of answers, each where it was measured.
     rows: Vec<Row>,
     abstained: usize,
-    /// The last of `rows` less that of the first variant, question by question.
+    /// The share of right answers (without a reader, of right sections) less that of the first variant, question by
+    /// question; what was not scored counts as wrong.
     against_first: Option<Mean>,
     #[serde(skip)]
     values: Vec<f64>,
@@ -102,6 +103,7 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
     let mut runs = Vec::new();
     let sees = engines.generator.as_ref().is_some_and(|generator| generator.info().sees_pictures);
     let named = |variant: &Variant| args.only.iter().any(|name| name == variant.name);
+    let guard = interrupt::guard();
     for (n, variant) in chosen.iter().enumerate() {
         let changed = starter::config_with(context, variant.set)?;
         if variant.mode == Mode::Retrieved && n > 0 && same(&changed, config, sees) && !named(variant) {
@@ -122,15 +124,14 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
         let log = args.sample.out.as_ref().map(|out| (out.join(format!("{}.jsonl", variant.name)), about));
         let set = (asking.dir.as_path(), questions.as_slice(), &[variant.mode][..]);
         let what = format!("{}: {}", variant.name, variant.about);
-        let done = asking::run(context, &asking.runtime, &pipeline, set, log, &what)?;
+        let done = asking::run(context, &asking.runtime, &pipeline, set, log, &what, &guard)?;
         lines.push(line(variant, &done, lines.first(), generate));
-        let stopped = done.stopped;
         runs.push(done);
-        if stopped {
+        if guard.is_asked() {
             break;
         }
     }
-    let exit = ended(&runs.iter().collect::<Vec<_>>());
+    let exit = if guard.is_asked() { Exit::Interrupted } else { ended(&runs.iter().collect::<Vec<_>>()) };
     match Form::of(args.sample.json, args.sample.markdown) {
         Form::Json => {
             let stopped = exit == Exit::Interrupted;

@@ -1,14 +1,16 @@
 //! `cicerone eval abstention`: thresholds below which a question is better left unanswered, chosen on the questions of
 //! one half of the entities and measured on those of the other.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
+use tokio::runtime::Runtime;
 
 use super::super::args::EvalAbstentionArgs;
 use super::super::context::Context;
 use super::super::failure::{Exit, Failure, SCHEMA_VERSION};
-use super::super::interrupt;
+use super::super::interrupt::{self, Guard};
 use super::super::progress::{Progress, Unit};
 use super::super::stats::Table;
 use super::asking::{self, Asking};
@@ -16,7 +18,8 @@ use super::{Form, ended};
 use crate::eval::Question;
 use crate::eval::abstention::{Case, Kept, Signal, Signals, area, calibrate, risk_coverage};
 use crate::eval::answers::{Mode, Scored};
-use crate::rag::{Hiding, Pipeline, Settings, Thresholds};
+use crate::rag::{EntityMethod, Hiding, Pipeline, Settings, Thresholds};
+use crate::text::sanitise_line;
 
 /// Coverages at which the risk is told.
 const COVERAGES: [f64; 5] = [0.2, 0.4, 0.6, 0.8, 1.0];
@@ -60,24 +63,31 @@ pub fn run(context: &Context, args: &EvalAbstentionArgs) -> anyhow::Result<Exit>
     let asking = Asking::open(context, args.data.as_deref(), generate)?;
     let (questions, seed) = (asking.sample(&args.sample), args.sample.seed);
 
-    // Whoever abstains already cannot say what its answer would have been.
+    // Whoever abstains already cannot say what its answer would have been; and a lead over the next candidate counts only
+    // where the entity is chosen by score.
     let pipeline = &asking.engines.pipeline;
-    let pipeline =
-        pipeline.with_settings(Settings { thresholds: Thresholds::default(), ..pipeline.settings().clone() });
-    let about = asking::about(&pipeline, &asking.config, &asking.data, questions.len(), seed);
+    let (thresholds, entity) = (Thresholds::default(), EntityMethod::Score);
+    let pipeline = pipeline.with_settings(Settings { thresholds, entity, ..pipeline.settings().clone() });
+    let mut about = asking::about(&pipeline, &asking.config, &asking.data, questions.len(), seed);
+    if let Some(rag) = about["rag"].as_object_mut() {
+        rag.retain(|key, _| !key.starts_with("min_") && key != "entity");
+    }
     let log = args.sample.out.as_ref().map(|out| (out.join("abstention.jsonl"), about));
     let set = (asking.dir.as_path(), questions.as_slice(), &[Mode::Retrieved][..]);
-    let done = asking::run(context, &asking.runtime, &pipeline, set, log, "answering")?;
-    if done.stopped {
+    let guard = interrupt::guard();
+    let done = asking::run(context, &asking.runtime, &pipeline, set, log, "answering", &guard)?;
+    if guard.is_asked() {
         return Ok(Exit::Interrupted);
     }
-    let hidden = hidden(context, &asking.runtime, &pipeline.with_generator(None), &asking.dir, &questions)?;
+    let pipeline = pipeline.with_generator(None);
+    let hidden = hidden(context, &asking.runtime, &pipeline, (&asking.dir, &questions), &guard)?;
 
     let mut halves: [Vec<Case>; 2] = [Vec::new(), Vec::new()];
     for ((question, scored), signals) in questions.iter().zip(&done.outcomes).zip(hidden) {
-        let half = &mut halves[half(question)];
-        half.extend(answered(scored, generate));
-        half.push(Case { signals, right: false, answerable: false });
+        // One that failed either way is left out both ways.
+        if let (Some(case), Some(signals)) = (answered(scored, generate), signals) {
+            halves[half(question)].extend([case, Case { signals, right: false, answerable: false }]);
+        }
     }
     let [chosen_on, measured_on] = halves;
     if chosen_on.is_empty() || measured_on.is_empty() {
@@ -136,26 +146,36 @@ fn answered(scored: &Scored, generate: bool) -> Option<Case> {
     Some(Case { signals, right, answerable: true })
 }
 
-/// The signals of every question while its article cannot be found.
+/// The signals of every question while its article cannot be found; `None` for one that failed, which is told.
 fn hidden(
     context: &Context,
-    runtime: &tokio::runtime::Runtime,
+    runtime: &Runtime,
     pipeline: &Pipeline,
-    dir: &std::path::Path,
-    questions: &[&Question],
-) -> anyhow::Result<Vec<Signals>> {
-    let guard = interrupt::guard();
+    (dir, questions): (&Path, &[&Question]),
+    guard: &Guard,
+) -> anyhow::Result<Vec<Option<Signals>>> {
+    // What finds nothing at all answers under no threshold.
+    const NOTHING: Signals =
+        Signals { score: Some(f32::NEG_INFINITY), margin: Some(f32::NEG_INFINITY), section: Some(f32::NEG_INFINITY) };
     let mut progress = Progress::new(&context.screen, "searching with the article hidden", Unit::Things("questions"));
     let mut signals = Vec::with_capacity(questions.len());
     for (n, question) in questions.iter().enumerate() {
-        let search = Arc::new(Hiding::new(Arc::clone(&pipeline.parts().search), question.urls.clone()));
-        let asked = asking::ask(dir, question, Mode::Retrieved)?;
-        let answer = runtime.block_on(pipeline.with_search(search).answer(asked))?;
-        signals.push(asking::reply(&answer).signals);
-        progress.set(n as u64 + 1, Some(questions.len() as u64));
         if guard.is_asked() {
             return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
         }
+        let search = Arc::new(Hiding::new(Arc::clone(&pipeline.parts().search), question.urls.clone()));
+        let asked = asking::ask(dir, question, Mode::Retrieved)?;
+        signals.push(match runtime.block_on(pipeline.with_search(search).answer(asked)) {
+            Ok(answer) => {
+                let reply = asking::reply(&answer);
+                Some(if reply.abstained.is_some() { NOTHING } else { reply.signals })
+            }
+            Err(error) => {
+                progress.note(&sanitise_line(&format!("question {} is left out: {error}", question.id)));
+                None
+            }
+        });
+        progress.set(n as u64 + 1, Some(questions.len() as u64));
     }
     Ok(signals)
 }
@@ -228,9 +248,9 @@ fn curve_table(curves: &[Curve]) -> Table {
 fn keys(thresholds: &Signals) -> String {
     let named =
         [("min_score", thresholds.score), ("min_margin", thresholds.margin), ("min_section", thresholds.section)];
-    let set: Vec<String> = named
+    let set = named
         .into_iter()
-        .filter_map(|(key, value)| Some(format!("{key} = {:.3}", (f64::from(value?) * 1e3).floor() / 1e3)))
-        .collect();
-    if set.is_empty() { "[rag] needs no thresholds".to_owned() } else { format!("[rag] {}", set.join("  ")) }
+        .filter_map(|(key, value)| Some(format!("\n{key} = {:.3}", (f64::from(value?) * 1e3).floor() / 1e3)));
+    let set: String = set.collect();
+    if set.is_empty() { "[rag] needs no thresholds".to_owned() } else { format!("\n[rag]{set}") }
 }

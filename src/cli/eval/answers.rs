@@ -6,6 +6,7 @@ use serde_json::json;
 use super::super::args::{EvalAnswersArgs, ModeArg};
 use super::super::context::Context;
 use super::super::failure::Exit;
+use super::super::interrupt;
 use super::asking::{self, Asking};
 use super::{Form, ended, show};
 use crate::eval::answers::Mode;
@@ -19,7 +20,7 @@ pub fn run(context: &Context, args: &EvalAnswersArgs) -> anyhow::Result<Exit> {
     let modes: Vec<Mode> = args.modes.iter().map(|mode| mode_of(*mode)).collect();
     let log = args.sample.out.as_ref().map(|out| (out.join("answers.jsonl"), run.clone()));
     let set = (asking.dir.as_path(), questions.as_slice(), modes.as_slice());
-    let done = asking::run(context, &asking.runtime, pipeline, set, log, "answering")?;
+    let done = asking::run(context, &asking.runtime, pipeline, set, log, "answering", &interrupt::guard())?;
     let mut table = done.table();
     table.title = format!("{} questions of {}", questions.len(), asking.all.len());
     let about = json!({ "run": run, "modes": modes, "stopped": done.stopped });

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::super::args::SampleArgs;
-use super::super::context::Context;
-use super::super::interrupt;
+use super::super::context::{Background, Context};
+use super::super::interrupt::Guard;
 use super::super::progress::{Progress, Unit};
 use super::super::starter;
 use crate::config::Config;
@@ -29,7 +29,7 @@ pub struct Asking {
     /// Every question of it.
     pub all: Vec<Question>,
     /// Runs the engines.
-    pub runtime: Runtime,
+    pub runtime: Background,
     /// The engines.
     pub engines: Engines,
 }
@@ -95,7 +95,7 @@ pub fn reply(answer: &Answer) -> Reply {
         signals: Signals {
             score: answer.candidates.first().map(|candidate| candidate.score),
             margin: answer.entity.as_ref().and_then(|entity| entity.margin),
-            section: answer.passages.first().and_then(|passage| passage.score),
+            section: answer.section_score,
         },
     }
 }
@@ -103,6 +103,11 @@ pub fn reply(answer: &Answer) -> Reply {
 /// Everything that decides the answers, for the head of a log: a log of another run is refused.
 pub fn about(pipeline: &Pipeline, config: &Config, data: &str, questions: usize, seed: u64) -> Value {
     let parts = pipeline.parts();
+    let mut rag = json!(config.rag);
+    // Longer patience changes no answer.
+    if let Some(rag) = rag.as_object_mut() {
+        rag.remove("timeout_s");
+    }
     json!({
         "data": data,
         "questions": { "number": questions, "seed": seed },
@@ -111,7 +116,7 @@ pub fn about(pipeline: &Pipeline, config: &Config, data: &str, questions: usize,
         "ranker": parts.ranker.about(),
         "reader": parts.generator.as_ref().map(|generator| generator.info().clone()),
         "prompts": parts.prompts.fingerprint(),
-        "rag": config.rag,
+        "rag": rag,
         "max_tokens": config.generator.max_tokens,
         "sampling": { "temperature": config.generator.temperature, "seed": config.generator.seed },
     })
@@ -129,8 +134,8 @@ pub fn run(
     (dir, questions, modes): (&Path, &[&Question], &[Mode]),
     log: Option<(PathBuf, Value)>,
     what: &str,
+    guard: &Guard,
 ) -> anyhow::Result<Answers> {
-    let guard = interrupt::guard();
     let mut progress = Progress::new(&context.screen, what, Unit::Things("answers"));
     if let Some(folder) = log.as_ref().and_then(|(path, _)| path.parent()) {
         fs_err::create_dir_all(folder)?;

@@ -8,13 +8,14 @@ use super::super::args::EvalEvidenceArgs;
 use super::super::context::Context;
 use super::super::failure::{Exit, Failure};
 use super::super::progress::{Progress, Unit};
-use super::super::starter;
+use super::super::{interrupt, starter};
 use super::{Form, asking, ended, show};
 use crate::eval::Question;
 use crate::eval::answers::{self, Mode};
 use crate::eval::dataset::evqa;
 use crate::kb::{Article, Section};
 use crate::rag::{GivenArticles, NoRanker, Parts, Pipeline, Settings, engines};
+use crate::text::sanitise_line;
 
 /// Tokens of an evidence that are read: quotations are short, and none of one is to be lost.
 const EVIDENCE_TOKENS: usize = 1024;
@@ -57,6 +58,7 @@ pub fn run(context: &Context, args: &EvalEvidenceArgs) -> anyhow::Result<Exit> {
         (folder, questions.as_slice(), &[Mode::OraclePassage]),
         log,
         "answering",
+        &interrupt::guard(),
     )?;
     let mut table = done.table();
     table.rows.retain(|row| !row.metric.starts_with("right "));
@@ -65,6 +67,7 @@ pub fn run(context: &Context, args: &EvalEvidenceArgs) -> anyhow::Result<Exit> {
         table.notes.push(format!("{} questions have no evidence and are left out", without.len()));
     }
     if let Some(first) = set.dirty.first() {
+        let first = sanitise_line(&first.to_string());
         table.notes.push(format!("{} rows cannot be used (first: {first})", set.dirty.len()));
     }
     table.notes.push("no pictures: the reader is asked with the text alone".to_owned());
