@@ -201,7 +201,7 @@ pub async fn answer(
                     Form::Json => screen.json(&Document { schema_version: SCHEMA_VERSION, answer: &answer }, false)?,
                     Form::JsonLines => {}
                     Form::Text { sources, explain } => {
-                        finish(screen, &answer, writing, sources)?;
+                        finish(screen, &answer, writing, sources, explain)?;
                         if explain {
                             screen.put(explanation(&answer))?;
                         }
@@ -215,7 +215,7 @@ pub async fn answer(
 }
 
 /// What comes below the streamed text.
-fn finish(screen: &Screen, answer: &Answer, writing: bool, sources: bool) -> anyhow::Result<()> {
+fn finish(screen: &Screen, answer: &Answer, writing: bool, sources: bool, explain: bool) -> anyhow::Result<()> {
     if writing {
         screen.put("\n")?;
     }
@@ -227,7 +227,10 @@ fn finish(screen: &Screen, answer: &Answer, writing: bool, sources: bool) -> any
         }
         Outcome::NotInKnowledgeBase { reason, .. } => {
             screen.line(format_args!("Not in the knowledge base: {}", sanitise_line(reason)))?;
-            screen.put(candidates_text(answer))?;
+            // An explanation lists them, too.
+            if !explain {
+                screen.put(candidates_text(answer))?;
+            }
         }
         Outcome::PassagesOnly => {
             screen.put(candidates_text(answer))?;

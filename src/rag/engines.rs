@@ -364,7 +364,9 @@ pub fn open(config: &Config, retriever: Retriever, generate: bool, runtime: &Run
     let prompts = Arc::new(open_prompts(config)?);
     let generator = if generate { Some(runtime.block_on(open_reader(config))?) } else { None };
     let sees_pictures = generator.as_ref().is_some_and(|generator| generator.info().sees_pictures);
-    let encoder = Arc::new(Queries(retriever.clone()));
+    let weights = config.model_path(&config.retriever.weights);
+    let name = weights.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    let encoder = Arc::new(Queries { name, retriever: retriever.clone() });
     let search = Arc::new(Shared { name: config.kb.name.clone(), kb: Arc::clone(&kb) });
     let parts = Parts { encoder, search, ranker, generator: generator.clone(), prompts };
     let pipeline = Pipeline::new(parts, settings(config, sees_pictures));
@@ -411,15 +413,18 @@ pub async fn open_reader(config: &Config) -> Result<Arc<dyn Generator>, EnginesE
 }
 
 /// A retriever, for queries.
-struct Queries(Retriever);
+struct Queries {
+    name: String,
+    retriever: Retriever,
+}
 
 impl QueryEncoder for Queries {
     fn about(&self) -> About {
-        About::new("the retriever", self.0.fingerprint())
+        About::new(&*self.name, self.retriever.fingerprint())
     }
 
     fn encode(&self, item: Item) -> Result<Vec<f32>, PartError> {
-        let embedding = self.0.encode_query(item).map_err(|e| {
+        let embedding = self.retriever.encode_query(item).map_err(|e| {
             let kind = match e {
                 RetrieverError::Picture(_) | RetrieverError::EmptyItem => PartErrorKind::Input,
                 _ => PartErrorKind::Failure,
