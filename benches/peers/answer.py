@@ -169,12 +169,15 @@ def main():
         return told([args.cicerone, "--no-progress", "bench", *what, "--json"])
 
     def answered(fmt, questions, *more):
-        report = cicerone("answer", "--questions", str(questions), "--format", fmt, *more)
+        # Every question is to have a prompt, however unlike anything known its picture is.
+        always = ["--set", "rag.min_score=-1"]
+        report = cicerone("answer", "--questions", str(questions), "--format", fmt, *always, *more)
         asked = report["answer"]["asked"]
         return [entry(one) for one in asked], [chatml(one) for one in asked], report["peak_memory_bytes"]
 
-    reader = tomllib.loads((ROOT / "configs/starter.toml").read_text())["generator"]
-    templates = tomllib.loads((ROOT / "configs/prompts/answer.toml").read_text())
+    starter = tomllib.loads((ROOT / "configs/starter.toml").read_text())
+    reader = starter["generator"]
+    templates = tomllib.loads((ROOT / f"configs/prompts/{starter['prompts']['answer']}.toml").read_text())
     with tempfile.TemporaryDirectory() as temp:
         folder = args.dir or Path(temp)
         files = {}
