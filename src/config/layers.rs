@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::keys::{KEYS, Key, Kind, nearest, nearest_key, nearest_section};
-use super::{Config, ConfigError, Loaded, ModelRef, Problem, Surroundings};
+use super::{Config, ConfigError, Loaded, ModelRef, Problem, Rag, Surroundings};
 
 /// Longest configuration file, bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -224,9 +224,8 @@ impl Layers {
     /// Rules over several keys.
     fn fit_together(&mut self) {
         let number = |name: &str| self.values.get(name).and_then(|(v, _)| v.as_integer()).unwrap_or(0);
-        // What suits the reader is 240 at least.
         let budget = match number("rag.token_budget") {
-            0 => 240,
+            0 => Rag::LEAST_BUDGET as i64,
             budget => budget,
         };
         let answer = number("generator.max_tokens");

@@ -304,33 +304,23 @@ impl Rag {
     /// Most passages for a reader: as written, else 3 where it sees pictures and 1 where it is a small reader of text.
     #[must_use]
     pub fn passages(&self, sees_pictures: bool) -> usize {
-        match self.passages {
-            0 => {
-                if sees_pictures {
-                    3
-                } else {
-                    1
-                }
-            }
-            n => n,
-        }
+        written_or(self.passages, if sees_pictures { 3 } else { 1 })
     }
 
-    /// Most tokens of all passages for a reader: as written, else 1,200 where it sees pictures and 240 where it is a
-    /// reader of text.
+    /// Most tokens of all passages for a reader: as written, else 1,200 where it sees pictures and
+    /// [`Rag::LEAST_BUDGET`] where it is a reader of text.
     #[must_use]
     pub fn token_budget(&self, sees_pictures: bool) -> usize {
-        match self.token_budget {
-            0 => {
-                if sees_pictures {
-                    1200
-                } else {
-                    240
-                }
-            }
-            n => n,
-        }
+        written_or(self.token_budget, if sees_pictures { 1200 } else { Self::LEAST_BUDGET })
     }
+
+    /// The smaller of the budgets that suit a reader.
+    pub const LEAST_BUDGET: usize = 240;
+}
+
+/// A number that is written, where 0 stands for one that suits.
+fn written_or(written: usize, suits: usize) -> usize {
+    if written == 0 { suits } else { written }
 }
 
 impl Default for Prompts {

@@ -395,12 +395,12 @@ impl Answers {
         Table { title: String::new(), rows, notes }
     }
 
-    /// 1 for right and 0 for wrong, question by question in one mode, for
+    /// 1 for right and 0 for wrong or not scored, by one of the marks of an outcome, question by question in one mode, for
     /// [`super::metric::interval::paired_bootstrap`].
     #[must_use]
-    pub fn values(&self, mode: Mode) -> Vec<f64> {
+    pub fn values(&self, mode: Mode, mark: impl Fn(&Scored) -> Option<bool>) -> Vec<f64> {
         let of = self.outcomes.iter().filter(|s| s.outcome.mode == mode);
-        of.map(|s| f64::from(s.correct == Some(true))).collect()
+        of.map(|s| f64::from(mark(s) == Some(true))).collect()
     }
 }
 

@@ -13,8 +13,8 @@ use tokenizers::Tokenizer;
 
 use super::GeneratorError;
 use super::mistral::Budget;
-use super::model_dir::{self, ModelDir, Weights, load};
-use crate::models::convert::gguf;
+use super::model_dir::{self, Attention, ModelDir, Weights, load};
+use crate::models::convert::{gguf, metadata};
 
 /// Looks at the file at `path`.
 ///
@@ -39,10 +39,13 @@ pub(super) fn open(path: &Path) -> Result<ModelDir, GeneratorError> {
         fs_err::write(shadow.path().join(name), value.to_string()).map_err(|e| load(path, e))?;
     }
     let tokenizer = Tokenizer::from_file(shadow.path().join("tokenizer.json")).map_err(|e| load(path, e))?;
-    let heads = number("attention.head_count").unwrap_or(1).max(1);
-    let width = number("attention.key_length").or_else(|| Some(number("embedding_length")? / heads)).unwrap_or(1);
-    let per_layer = number("attention.head_count_kv").unwrap_or(heads).saturating_mul(width);
-    let layers = number("block_count").unwrap_or(1);
+    let attention = Attention {
+        layers: number("block_count"),
+        heads: number("attention.head_count"),
+        key_heads: number("attention.head_count_kv"),
+        width: number("attention.key_length"),
+        hidden: number("embedding_length"),
+    };
     Ok(ModelDir {
         path: path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
         weights: Weights::Gguf { file: model_dir::file_name(path), format: most(&content) },
@@ -52,7 +55,7 @@ pub(super) fn open(path: &Path) -> Result<ModelDir, GeneratorError> {
         sees: false,
         budget: Budget::read(&json!(null), &json!(null), &json!(null)),
         context_length: model_dir::usable(number("context_length").filter(|n| *n > 0).unwrap_or(2048)),
-        kv_bytes_per_token: layers.saturating_mul(per_layer).saturating_mul(2 * size_of::<f32>()),
+        kv_bytes_per_token: attention.kv_bytes_per_token(),
         fingerprint: model_dir::hash(&[path.to_owned()])?,
         specials: model_dir::specials(&tokenizer),
         ends: model_dir::ends(&tokenizer, &tokenizer_config, &[&generation]),
@@ -84,43 +87,23 @@ struct Head<'a> {
 
 impl Head<'_> {
     fn text(&self, key: &str) -> Option<&str> {
-        match self.metadata.get(key) {
-            Some(Value::String(text)) => Some(text),
-            _ => None,
-        }
+        metadata::text(self.metadata, key).ok()
     }
 
     fn number(&self, key: &str) -> Option<usize> {
         let value = self.metadata.get(key)?;
         let number = match value {
             // One number a layer, in some files; the largest is what memory is counted by.
-            Value::Array(values) => values.iter().filter_map(whole).max(),
-            value => whole(value),
+            Value::Array(values) => values.iter().filter_map(metadata::integer).max(),
+            value => metadata::integer(value),
         };
         number.and_then(|number| usize::try_from(number).ok())
-    }
-
-    fn list(&self, key: &str) -> Result<&[Value], String> {
-        match self.metadata.get(key) {
-            Some(Value::Array(list)) => Ok(list),
-            Some(_) => Err(format!("{key} is no list")),
-            None => Err(missing(key)),
-        }
-    }
-
-    fn texts(&self, key: &str) -> Result<Vec<&str>, String> {
-        let texts: Option<Vec<&str>> = self
-            .list(key)?
-            .iter()
-            .map(|value| if let Value::String(text) = value { Some(text.as_str()) } else { None })
-            .collect();
-        texts.ok_or_else(|| format!("{key} has something that is no text"))
     }
 
     /// A token by its role: `bos`, `eos`, `eot`, `unknown`.
     fn token(&self, role: &str) -> Option<(usize, String)> {
         let id = self.number(&format!("tokenizer.ggml.{role}_token_id"))?;
-        match self.list("tokenizer.ggml.tokens").ok()?.get(id)? {
+        match metadata::list(self.metadata, "tokenizer.ggml.tokens").ok()?.get(id)? {
             Value::String(text) => Some((id, text.clone())),
             _ => None,
         }
@@ -147,7 +130,7 @@ impl Head<'_> {
 
     /// As the `tokenizers` library writes it.
     fn tokenizer(&self) -> Result<serde_json::Value, String> {
-        let tokens = self.texts("tokenizer.ggml.tokens")?;
+        let tokens = metadata::texts(self.metadata, "tokenizer.ggml.tokens")?;
         let added = self.added(&tokens)?;
         let model = self.text("tokenizer.ggml.model").ok_or_else(|| missing("tokenizer.ggml.model"))?;
         let parts = match model {
@@ -171,19 +154,11 @@ impl Head<'_> {
 
     /// Control tokens (type 3), unknown ones (2) and those that somebody added (4).
     fn added(&self, tokens: &[&str]) -> Result<Vec<serde_json::Value>, String> {
-        let kinds = self.list("tokenizer.ggml.token_type")?;
-        if kinds.len() != tokens.len() {
-            return Err(format!("{} token types for {} tokens", kinds.len(), tokens.len()));
-        }
+        let kinds = metadata::token_types(self.metadata, tokens.len())?;
         let added = kinds.iter().zip(tokens).enumerate().filter_map(|(id, (kind, token))| {
-            let kind = whole(kind)?;
+            let kind = metadata::integer(kind)?;
             let wanted = (2..=4).contains(&kind) && !token.is_empty();
-            wanted.then(|| {
-                json!({
-                    "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": kind != 4,
-                })
-            })
+            wanted.then(|| metadata::added_token(id, token, kind != 4))
         });
         Ok(added.collect())
     }
@@ -207,21 +182,21 @@ impl Head<'_> {
             other => return Err(format!("tokenizer.ggml.pre is `{other}`, which is not known to this program")),
         };
         let mut merges = Vec::new();
-        for merge in self.texts("tokenizer.ggml.merges")? {
+        for merge in metadata::texts(self.metadata, "tokenizer.ggml.merges")? {
             let (left, right) = merge.split_once(' ').ok_or_else(|| format!("merge {merge:?} is no pair"))?;
             merges.push(json!([left, right]));
         }
         let model = json!({
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocabulary(tokens)?, "merges": merges,
+            "vocab": metadata::vocabulary(tokens)?, "merges": merges,
         });
         Ok((json!(null), pre_tokenizer, level(true), model))
     }
 
     /// Sentence pieces with scores (Llama 2's), cut by the likeliest sum, as the engine does.
     fn sentence_pieces(&self, tokens: &[&str]) -> Result<Parts, String> {
-        let scores = self.list("tokenizer.ggml.scores")?;
+        let scores = metadata::list(self.metadata, "tokenizer.ggml.scores")?;
         if scores.len() != tokens.len() {
             return Err(format!("{} scores for {} tokens", scores.len(), tokens.len()));
         }
@@ -246,27 +221,3 @@ impl Head<'_> {
 
 /// Normaliser, pre-tokenizer, decoder and model.
 type Parts = (serde_json::Value, serde_json::Value, serde_json::Value, serde_json::Value);
-
-fn vocabulary(tokens: &[&str]) -> Result<serde_json::Value, String> {
-    let mut vocabulary = serde_json::Map::new();
-    for (id, token) in tokens.iter().enumerate() {
-        if vocabulary.insert((*token).to_owned(), id.into()).is_some() {
-            return Err(format!("tokenizer.ggml.tokens has {token:?} twice"));
-        }
-    }
-    Ok(vocabulary.into())
-}
-
-fn whole(value: &Value) -> Option<u64> {
-    match *value {
-        Value::U8(n) => Some(n.into()),
-        Value::U16(n) => Some(n.into()),
-        Value::U32(n) => Some(n.into()),
-        Value::U64(n) => Some(n),
-        Value::I8(n) => u64::try_from(n).ok(),
-        Value::I16(n) => u64::try_from(n).ok(),
-        Value::I32(n) => u64::try_from(n).ok(),
-        Value::I64(n) => u64::try_from(n).ok(),
-        _ => None,
-    }
-}

@@ -163,7 +163,7 @@ impl ModelDir {
             sees,
             budget: Budget::read(&pixels, &processor, &config),
             context_length: usable(context_length),
-            kv_bytes_per_token: kv_bytes_per_token(&config),
+            kv_bytes_per_token: Attention::of(&config).kv_bytes_per_token(),
             fingerprint,
             specials: specials(&tokenizer),
             ends,
@@ -215,15 +215,38 @@ pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// What a token costs in keys and values. A field that is missing counts as what is usual, or 1.
-fn kv_bytes_per_token(config: &Value) -> usize {
-    let config = config.get("text_config").unwrap_or(config);
-    let field = |key: &str| config.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
-    let heads = field("num_attention_heads").unwrap_or(1).max(1);
-    let width = field("head_dim").or_else(|| Some(field("hidden_size")? / heads)).unwrap_or(1);
-    let per_layer = field("num_key_value_heads").unwrap_or(heads).saturating_mul(width);
-    let both = 2 * size_of::<f32>();
-    field("num_hidden_layers").unwrap_or(1).saturating_mul(per_layer).saturating_mul(both)
+/// What of a model's shape decides the size of its keys and values, as far as its files say.
+pub(super) struct Attention {
+    pub(super) layers: Option<usize>,
+    pub(super) heads: Option<usize>,
+    pub(super) key_heads: Option<usize>,
+    /// Width of a head.
+    pub(super) width: Option<usize>,
+    pub(super) hidden: Option<usize>,
+}
+
+impl Attention {
+    /// Of a `config.json`.
+    fn of(config: &Value) -> Self {
+        let config = config.get("text_config").unwrap_or(config);
+        let field = |key: &str| config.get(key).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        Self {
+            layers: field("num_hidden_layers"),
+            heads: field("num_attention_heads"),
+            key_heads: field("num_key_value_heads"),
+            width: field("head_dim"),
+            hidden: field("hidden_size"),
+        }
+    }
+
+    /// What a token costs in keys and values. A field that is missing counts as what is usual, or 1.
+    pub(super) fn kv_bytes_per_token(&self) -> usize {
+        let heads = self.heads.unwrap_or(1).max(1);
+        let width = self.width.or_else(|| Some(self.hidden? / heads)).unwrap_or(1);
+        let per_layer = self.key_heads.unwrap_or(heads).saturating_mul(width);
+        let both = 2 * size_of::<f32>();
+        self.layers.unwrap_or(1).saturating_mul(per_layer).saturating_mul(both)
+    }
 }
 
 /// An error of loading at a path.
@@ -242,9 +265,10 @@ fn json(path: &Path) -> Result<Value, GeneratorError> {
     serde_json::from_slice(&text).map_err(|e| load(path, format!("not JSON: {e}; fetch the file again")))
 }
 
-/// Idefics3's image splitting makes the engine panic. Where a model asks for it, or says nothing, the engine is given a temporary
-/// directory of links to the model's files, with that one switch turned off in its processor's configuration. The size
-/// of the whole picture goes with it: the engine would enlarge every picture to it (2048) before it makes a tile (512).
+/// Idefics3's image splitting makes the engine panic. Where a model asks for it, or says nothing, the engine is given a
+/// temporary directory of links to the model's files, with that one switch turned off in its processor's configuration.
+/// The size of the whole picture goes with it: the engine would enlarge every picture to it (2048) before it makes a
+/// tile (512).
 fn without_splitting(dir: &Path, model_type: &str) -> Result<Option<tempfile::TempDir>, GeneratorError> {
     const NAME: &str = "preprocessor_config.json";
     let path = dir.join(NAME);

@@ -208,11 +208,7 @@ fn line(variant: &'static Variant, done: &Answers, first: Option<&Line>, generat
     .into_iter()
     .flatten()
     .collect();
-    let values: Vec<f64> = outcomes
-        .iter()
-        .map(|scored| if generate { scored.correct } else { scored.section })
-        .map(|right| f64::from(u8::from(right == Some(true))))
-        .collect();
+    let values = done.values(variant.mode, |scored| if generate { scored.correct } else { scored.section });
     let abstained = outcomes.iter().filter(|s| s.outcome.reply.as_ref().is_some_and(|r| r.abstained.is_some())).count();
     Line {
         name: variant.name,

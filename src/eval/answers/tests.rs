@@ -78,7 +78,7 @@ fn answers_are_counted_by_mode_and_type() {
         ]
     );
     assert!(table.rows.iter().all(|r| r.metric == "E-VQA exact match (no BEM)" && r.interval.is_some()));
-    assert_eq!(answers.values(Mode::NoRetrieval).iter().sum::<f64>(), 5.0);
+    assert_eq!(answers.values(Mode::NoRetrieval, |scored| scored.correct).iter().sum::<f64>(), 5.0);
     assert!(table.notes.is_empty());
 }
 

@@ -70,7 +70,7 @@ impl Draw {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Number of the step, and whether it is asked about again, with what a grammar forbids at minus infinity.
+    /// Number of the step, the same where it is asked about again with what a grammar forbids at minus infinity.
     fn step(&self, values: &mut [f32], context: usize) -> u64 {
         let mut steps = self.steps();
         let again = steps.taken > 0 && steps.context == context;

@@ -6,6 +6,8 @@ use candle_core::quantized::gguf_file::{TensorInfo, Value};
 use safetensors::Dtype;
 use serde_json::{Map, json};
 
+use super::metadata::{added_token, integer, text, texts, token_types, vocabulary};
+
 /// Metadata of one model.
 #[derive(Debug)]
 pub struct Llama<'a> {
@@ -51,9 +53,7 @@ impl<'a> Llama<'a> {
                 return Err(format!("{key}: scaled rotary embeddings cannot be converted"));
             }
         }
-        let tokens = list(metadata, "tokenizer.ggml.tokens")?;
-        let tokens: Option<Vec<&str>> =
-            tokens.iter().map(|t| if let Value::String(t) = t { Some(t.as_str()) } else { None }).collect();
+        let tokens = texts(metadata, "tokenizer.ggml.tokens")?;
         let heads = number(metadata, "llama.attention.head_count")?;
         let this = Self {
             metadata,
@@ -71,7 +71,7 @@ impl<'a> Llama<'a> {
                 None => 10_000.,
             },
             epsilon: float(metadata, "llama.attention.layer_norm_rms_epsilon")?,
-            tokens: tokens.ok_or("tokenizer.ggml.tokens has something that is no text")?,
+            tokens,
             tied: !tensors.contains_key("output.weight"),
         };
         let dim = this.hidden.checked_div(this.heads).unwrap_or(0);
@@ -262,31 +262,19 @@ impl<'a> Llama<'a> {
                 return Err(format!("tokenizer.ggml.pre is `{other}`, only `smollm` and `gpt-2` can be converted"));
             }
         };
-        let kinds = list(self.metadata, "tokenizer.ggml.token_type")?;
-        if kinds.len() != self.tokens.len() {
-            return Err(format!("{} token types for {} tokens", kinds.len(), self.tokens.len()));
-        }
-        let mut vocabulary = Map::new();
+        let kinds = token_types(self.metadata, self.tokens.len())?;
+        let vocabulary = vocabulary(&self.tokens)?;
         let mut added = Vec::new();
         for (id, (token, kind)) in self.tokens.iter().zip(kinds).enumerate() {
-            if vocabulary.insert((*token).into(), id.into()).is_some() {
-                return Err(format!("tokenizer.ggml.tokens has {token:?} twice"));
-            }
             // 3: control, 4: defined by the user.
             let kind = integer(kind).ok_or("tokenizer.ggml.token_type has something that is no integer")?;
             if kind == 3 || kind == 4 {
-                added.push(json!({
-                    "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": kind == 3,
-                }));
+                added.push(added_token(id, token, kind == 3));
             }
         }
         let known: BTreeSet<&str> = self.tokens.iter().copied().collect();
         let mut merges = Vec::new();
-        for merge in list(self.metadata, "tokenizer.ggml.merges")? {
-            let Value::String(merge) = merge else {
-                return Err("tokenizer.ggml.merges has something that is no text".into());
-            };
+        for merge in texts(self.metadata, "tokenizer.ggml.merges")? {
             let (left, right) = merge.split_once(' ').ok_or_else(|| format!("merge {merge:?} is no pair"))?;
             if [left, right, &format!("{left}{right}")].iter().any(|part| !known.contains(part)) {
                 return Err(format!("merge {merge:?} makes or needs a token that is not in the vocabulary"));
@@ -341,36 +329,6 @@ impl serde::Serialize for Sorted<'_> {
             serde_json::Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
             other => other.serialize(serializer),
         }
-    }
-}
-
-fn text<'a>(metadata: &'a HashMap<String, Value>, key: &str) -> Result<&'a str, String> {
-    match metadata.get(key) {
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(format!("{key} is no text")),
-        None => Err(format!("{key} is missing")),
-    }
-}
-
-fn list<'a>(metadata: &'a HashMap<String, Value>, key: &str) -> Result<&'a [Value], String> {
-    match metadata.get(key) {
-        Some(Value::Array(list)) => Ok(list),
-        Some(_) => Err(format!("{key} is no list")),
-        None => Err(format!("{key} is missing")),
-    }
-}
-
-fn integer(value: &Value) -> Option<i64> {
-    match *value {
-        Value::U8(n) => Some(n.into()),
-        Value::I8(n) => Some(n.into()),
-        Value::U16(n) => Some(n.into()),
-        Value::I16(n) => Some(n.into()),
-        Value::U32(n) => Some(n.into()),
-        Value::I32(n) => Some(n.into()),
-        Value::U64(n) => i64::try_from(n).ok(),
-        Value::I64(n) => Some(n),
-        _ => None,
     }
 }
 

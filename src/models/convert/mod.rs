@@ -7,6 +7,7 @@
 
 pub mod gguf;
 pub mod llama;
+pub(crate) mod metadata;
 mod pickle;
 pub mod pth;
 pub mod rename;
