@@ -524,12 +524,4 @@ mod tests {
         let before = Cli::try_parse_from(["cicerone", "-q", "--color", "never", "kb", "list"]).unwrap();
         assert!(before.global.quiet && before.global.color == ColorChoice::Never);
     }
-
-    #[test]
-    fn modes_are_a_list() {
-        let cli =
-            Cli::try_parse_from(["cicerone", "eval", "answers", "--modes", "oracle-passage,no-retrieval"]).unwrap();
-        let Command::Eval(EvalArgs { command: EvalCommand::Answers(args) }) = cli.command else { panic!() };
-        assert_eq!(args.modes, [ModeArg::OraclePassage, ModeArg::NoRetrieval]);
-    }
 }

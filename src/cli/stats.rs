@@ -1,19 +1,8 @@
-//! Figures for tables: percentiles, memory, columns that line up.
+//! Figures for tables: memory, columns that line up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// The `p`-th percentile (0 to 100) by linear interpolation between the nearest ranks; `None` without values.
-#[must_use]
-pub fn percentile(values: &[f64], p: f64) -> Option<f64> {
-    let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len().checked_sub(1)?;
-    let at = (p / 100.0).clamp(0.0, 1.0) * last as f64;
-    let (below, above) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    Some(below + (above - below) * at.fract())
-}
 
 /// Most memory that this process has held so far, bytes (`VmHWM`); `None` where the system does not tell.
 #[must_use]
@@ -113,14 +102,6 @@ impl Table {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_lie_between_ranks() {
-        assert_eq!(percentile(&[], 50.0), None);
-        assert_eq!(percentile(&[3.0], 95.0), Some(3.0));
-        assert_eq!(percentile(&[4.0, 1.0, 2.0, 3.0], 50.0), Some(2.5));
-        assert_eq!(percentile(&[1.0, 2.0, f64::NAN], 100.0), Some(2.0));
-    }
 
     #[test]
     fn tables_line_up() {

@@ -38,6 +38,8 @@ pub enum Kind {
     Template,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// Some of these words, with commas between them.
+    Words(&'static [&'static str]),
 }
 
 const fn key(name: &'static str, kind: Kind) -> Key {
@@ -113,6 +115,19 @@ pub const KEYS: &[Key] = &[
     key("generator.answer_s", Kind::Integer(1, 86400)),
     key("generator.sees_pictures", Kind::Choice(&["auto", "yes", "no"])),
     key("generator.prefix_cache_mb", Kind::Integer(0, 1 << 20)),
+    key("eval.dataset", Kind::Choice(&["evqa", "infoseek", "m2kr", "mbeir"])),
+    key("eval.questions", Kind::OptionalPath),
+    key("eval.qtype", Kind::OptionalPath),
+    key("eval.withkb", Kind::OptionalPath),
+    key("eval.qrels", Kind::OptionalPath),
+    key("eval.two_hop", Kind::Bool),
+    key("eval.pictures", Kind::OptionalPath),
+    key("eval.picture_layout", Kind::Choice(&["auto", "path", "flat", "hashed", "oven", "md5"])),
+    key("eval.picture_map", Kind::OptionalPath),
+    key("eval.modes", Kind::Words(&["retrieved", "oracle-entity", "oracle-passage", "no-retrieval"])),
+    key("eval.candidates", Kind::Integer(1, 1000)),
+    key("eval.concurrency", Kind::Integer(1, 64)),
+    key("eval.bem", Kind::Model),
     key("log.level", Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"])),
     key("log.file", Kind::OptionalPath),
 ];
@@ -166,6 +181,10 @@ impl Kind {
             }
             (Self::Choice(words), Value::String(s)) => {
                 let fits = words.contains(&s.as_str());
+                (Value::String(s), fits)
+            }
+            (Self::Words(words), Value::String(s)) => {
+                let fits = s.split(',').all(|word| words.contains(&word.trim()));
                 (Value::String(s), fits)
             }
             (_, other) => return Err(format!("{}, {}", shown(&other), type_name(&other))),
@@ -231,6 +250,7 @@ impl fmt::Display for Kind {
                 f.write_str("title, title+summary, none, or a template of {title}, {section}, {text} and {caption}")
             }
             Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
+            Self::Words(words) => write!(f, "some of {}, with commas between them", words.join(", ")),
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Config {
     pub prompts: Prompts,
     /// `[generator]`
     pub generator: Generator,
+    /// `[eval]`
+    pub eval: Eval,
     /// `[log]`
     pub log: Log,
 }
@@ -213,6 +215,38 @@ pub struct Generator {
     pub prefix_cache_mb: usize,
 }
 
+/// What an evaluation asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Eval {
+    /// Format of the questions: `evqa`, `infoseek`, `m2kr` or `mbeir`.
+    pub dataset: String,
+    /// The questions; empty where none are named.
+    pub questions: PathBuf,
+    /// InfoSeek: the types of the questions; may be empty.
+    pub qtype: PathBuf,
+    /// InfoSeek: the entities of the questions; may be empty.
+    pub withkb: PathBuf,
+    /// M-BEIR: which candidates are right; may be empty.
+    pub qrels: PathBuf,
+    /// Encyclopedic-VQA: `2_hop` questions, too.
+    pub two_hop: bool,
+    /// Folder of the pictures; may be empty.
+    pub pictures: PathBuf,
+    /// How they lie in it: `auto`, `path`, `flat`, `hashed`, `oven` or `md5`.
+    pub picture_layout: String,
+    /// File from id to path of pictures, asked before the layout; may be empty.
+    pub picture_map: PathBuf,
+    /// Where passages come from, with commas. See [`Eval::modes`].
+    pub modes: String,
+    /// Candidates of each search that are kept, for Recall@K.
+    pub candidates: usize,
+    /// Questions that are searched for at once.
+    pub concurrency: usize,
+    /// BEM, a BERT that says whether two answers are equivalent; `none` for exact match alone. See [`Eval::bem`].
+    pub bem: ModelRef,
+}
+
 /// The log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -348,6 +382,39 @@ impl Default for Generator {
             sees_pictures: Tristate::Auto,
             prefix_cache_mb: 512,
         }
+    }
+}
+
+impl Default for Eval {
+    fn default() -> Self {
+        Self {
+            dataset: "evqa".into(),
+            questions: PathBuf::new(),
+            qtype: PathBuf::new(),
+            withkb: PathBuf::new(),
+            qrels: PathBuf::new(),
+            two_hop: false,
+            pictures: PathBuf::new(),
+            picture_layout: "auto".into(),
+            picture_map: PathBuf::new(),
+            modes: "retrieved".into(),
+            candidates: 50,
+            concurrency: 4,
+            bem: ModelRef::parse("none"),
+        }
+    }
+}
+
+impl Eval {
+    /// Where passages come from, by name.
+    pub fn modes(&self) -> impl Iterator<Item = &str> {
+        self.modes.split(',').map(str::trim)
+    }
+
+    /// The model of BEM, if there is one.
+    #[must_use]
+    pub fn bem(&self) -> Option<&ModelRef> {
+        Some(&self.bem).filter(|model| **model != ModelRef::parse("none"))
     }
 }
 

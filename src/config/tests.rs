@@ -289,3 +289,17 @@ fn all_problems_are_told_at_once_in_the_order_of_the_layers() {
     let places: Vec<_> = found.lines().map(|l| l.split(": ").next().unwrap()).collect();
     assert_eq!(places, ["c.toml, line 2", "c.toml, line 4", "c.toml, line 6", "--set x=1"]);
 }
+
+#[test]
+fn every_shipped_benchmark_is_a_configuration() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/eval");
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let config = Config::load_in(&around(&[("HOME", "/home/u")]), Some(&path), &[]).unwrap().config;
+        assert!(config.eval.questions.is_absolute() && config.eval.pictures.is_absolute(), "{path:?}");
+        names.push(config.eval.dataset);
+    }
+    names.sort();
+    assert_eq!(names, ["evqa", "infoseek", "m2kr", "mbeir"]);
+}

@@ -40,6 +40,12 @@ pub enum EvalError {
         /// What a file of this kind holds.
         expected: &'static str,
     },
+    /// A format of questions that is not known.
+    #[error("unknown data set {found:?}; expected evqa, infoseek, m2kr or mbeir")]
+    Format {
+        /// As written.
+        found: String,
+    },
     /// A question type that the metric does not know.
     #[error("unknown question type {found:?}; expected {expected}")]
     Kind {
@@ -60,6 +66,47 @@ pub enum EvalError {
         /// The question.
         id: String,
     },
+    /// A folder without a run.
+    #[error("{path}: no run is there; expected the folder of a `cicerone eval run`, with its run.json")]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Parts of a run that cannot be put together.
+    #[error("the parts cannot be put together: {reason}")]
+    Merge {
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// Runs that cannot be compared.
+    #[error("the runs cannot be compared: {reason}")]
+    Compare {
+        /// What differs.
+        reason: String,
+    },
+    /// Predictions that lack questions.
+    #[error("{path}: {missing} of {questions} questions have no prediction (first: {first})")]
+    Missing {
+        /// The file of predictions.
+        path: PathBuf,
+        /// Questions without one.
+        missing: usize,
+        /// Questions.
+        questions: usize,
+        /// The first of those without.
+        first: String,
+    },
+    /// A file of predictions that is not understood.
+    #[error("{path}: {reason}")]
+    Predictions {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// A model that judges answers.
+    #[error("judging answers: {0}")]
+    Judge(String),
     /// A file of results that belongs to another run.
     #[error(
         "{path} holds results of other settings ({field}: {found}, now {expected}); name another file, or remove it to start anew"

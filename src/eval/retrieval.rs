@@ -129,13 +129,8 @@ fn strict_or_merged(name: &str, suffix: &str, ranks: &[Option<usize>], ks: &[usi
     let mut rows: Vec<_> = ks.iter().map(recall).collect();
     let reciprocals: Vec<_> = ranks.iter().copied().map(reciprocal).collect();
     let mean = bootstrap(&reciprocals, RESAMPLES, SEED);
-    rows.push(Row {
-        name: name.to_owned(),
-        metric: format!("MRR{suffix}"),
-        value: mean.map_or(0.0, |m| m.mean),
-        interval: mean.map(|m| m.interval),
-        n: ranks.len(),
-    });
+    let value = mean.map_or(0.0, |m| m.mean);
+    rows.push(Row::mean(name, &format!("MRR{suffix}"), value, mean.map(|m| m.interval), ranks.len()));
     rows
 }
 

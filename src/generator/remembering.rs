@@ -2,6 +2,7 @@
 //! again.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -16,13 +17,20 @@ type Kept = Arc<Mutex<HashMap<[u8; 32], Vec<Chunk>>>>;
 pub struct Remembering {
     inner: Arc<dyn Generator>,
     kept: Kept,
+    recalled: AtomicUsize,
 }
 
 impl Remembering {
     /// Remembers what `inner` says.
     #[must_use]
     pub fn new(inner: Arc<dyn Generator>) -> Self {
-        Self { inner, kept: Kept::default() }
+        Self { inner, kept: Kept::default(), recalled: AtomicUsize::new(0) }
+    }
+
+    /// Requests that were not asked, so far.
+    #[must_use]
+    pub fn recalled(&self) -> usize {
+        self.recalled.load(Ordering::Relaxed)
     }
 
     /// Identity of a request, with the very bytes of its picture; `None` where that cannot be read.
@@ -58,6 +66,7 @@ impl Generator for Remembering {
         };
         let (tx, rx) = mpsc::channel(8);
         if let Some(chunks) = known {
+            self.recalled.fetch_add(1, Ordering::Relaxed);
             runtime.spawn(async move {
                 for chunk in chunks {
                     if tx.send(Ok(chunk)).await.is_err() {

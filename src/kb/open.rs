@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::place::{Home, Place};
+use super::source::percent_decoded;
 use super::store::{Payload, Query, Store, StoreError, bad_vectors, point_id};
 use super::{Article, EmbedUnit, Found, Hit, KbError, Manifest};
 use crate::io::DirLock;
@@ -137,17 +138,12 @@ impl KnowledgeBase {
         Ok(hits)
     }
 
-    /// The article of `url`, which may say `http` for `https` or the other way round.
+    /// The article of `url`, which may say `http` for `https` and write its letters as they are or as percent codes.
     ///
     /// # Errors
     /// [`KbError::Store`].
     pub fn article(&self, url: &str) -> Result<Option<Article>, KbError> {
-        let mut ids = vec![point_id(url)];
-        if let Some(rest) = url.strip_prefix("http://") {
-            ids.push(point_id(&format!("https://{rest}")));
-        } else if let Some(rest) = url.strip_prefix("https://") {
-            ids.push(point_id(&format!("http://{rest}")));
-        }
+        let ids: Vec<_> = spellings(url).iter().map(|url| point_id(url)).collect();
         let found = self.store.get(&ids)?;
         Ok(found.into_iter().flatten().find_map(|payload| match payload {
             Payload::Article(record) => Some(record.into_article()),
@@ -194,4 +190,52 @@ fn open_counted(place: &Place, number: u32, manifest: &Manifest) -> Result<(Box<
     let store = place.open_store(number, manifest.engine, &manifest.store)?;
     let count = store.count()?;
     Ok((store, count))
+}
+
+/// The ways in which data sets write a URL, as it is written first.
+fn spellings(url: &str) -> Vec<String> {
+    let decoded = percent_decoded(url);
+    let mut encoded = String::with_capacity(decoded.len());
+    for byte in decoded.bytes() {
+        match byte.is_ascii() {
+            true => encoded.push(char::from(byte)),
+            false => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    let mut all: Vec<String> = Vec::new();
+    for written in [url.to_owned(), decoded, encoded] {
+        let other = match (written.strip_prefix("http://"), written.strip_prefix("https://")) {
+            (Some(rest), _) => Some(format!("https://{rest}")),
+            (_, Some(rest)) => Some(format!("http://{rest}")),
+            _ => None,
+        };
+        for spelling in [Some(written), other].into_iter().flatten() {
+            if !all.contains(&spelling) {
+                all.push(spelling);
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::spellings;
+
+    #[test]
+    fn a_url_is_looked_for_as_it_may_be_written() {
+        let all = spellings("http://w/Edificio_Espa%C3%B1a");
+        assert_eq!(
+            all,
+            [
+                "http://w/Edificio_Espa%C3%B1a",
+                "https://w/Edificio_Espa%C3%B1a",
+                "http://w/Edificio_España",
+                "https://w/Edificio_España"
+            ]
+        );
+        assert_eq!(spellings("https://w/España")[2..], ["https://w/Espa%C3%B1a", "http://w/Espa%C3%B1a"]);
+        assert_eq!(spellings("file:ruins/gate.md"), ["file:ruins/gate.md"]);
+    }
 }

@@ -34,7 +34,7 @@ impl Conversation {
         let from = self.said.len().saturating_sub(Self::REMEMBERED);
         let follow_up =
             self.entity.as_ref().map(|entity| FollowUp { entity: entity.clone(), before: self.said[from..].to_vec() });
-        Question { text: text.into(), image: self.image.clone(), mode: Mode::Retrieved, follow_up }
+        Question { text: text.into(), image: self.image.clone(), mode: Mode::Retrieved, follow_up, found: None }
     }
 
     /// Takes an answer in. One that is not in the knowledge base changes nothing but the candidates: as long as no entity

@@ -25,7 +25,7 @@ use crate::retriever::config::RetConfig;
 use crate::retriever::device::DeviceChoice;
 use crate::retriever::preprocess::text::TextProcessor;
 use crate::retriever::{
-    Embedding, Item, PairClassifier, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
+    BemModel, Embedding, Item, PairClassifier, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
 };
 
 /// Why the parts cannot be opened.
@@ -169,6 +169,25 @@ fn ranker_files(config: &Config) -> Result<Option<[PathBuf; 3]>, EnginesError> {
     };
     let file = |name| model_file(config, "the section ranker", model, name);
     Ok(Some([file("config.json")?, file("model.safetensors")?, file("tokenizer.json")?]))
+}
+
+/// Loads the model of BEM that is configured, with the hash of its weights; `None` where none is.
+///
+/// # Errors
+/// Missing or unusable files.
+pub fn open_bem(config: &Config) -> Result<Option<(String, BemModel)>, EnginesError> {
+    let Some(model) = config.eval.bem() else { return Ok(None) };
+    let weights = model_file(config, "BEM", model, "model.safetensors")?;
+    let fingerprint = crate::io::hash::blake3_file(&weights).map_err(KbError::from)?;
+    Ok(Some((fingerprint, BemModel::load(&config.model_path(model))?)))
+}
+
+/// Opens the knowledge base that is configured, without a retriever: for what is asked by name.
+///
+/// # Errors
+/// One that is not there, or not whole.
+pub fn open_kb(config: &Config) -> Result<KnowledgeBase, EnginesError> {
+    Ok(KnowledgeBase::open(kb_home(config)?, &config.kb.name, None)?)
 }
 
 fn reader_dir(config: &Config) -> Result<PathBuf, EnginesError> {

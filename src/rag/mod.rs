@@ -67,6 +67,19 @@ pub struct Question {
     pub mode: Mode,
     /// The conversation it belongs to, if it is not the first of one.
     pub follow_up: Option<FollowUp>,
+    /// What an earlier search found for it, best first; the knowledge base is then not searched again.
+    pub found: Option<Vec<FoundBefore>>,
+}
+
+/// What an earlier search found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundBefore {
+    /// The article, by URL.
+    pub url: String,
+    /// The search's score.
+    pub score: f32,
+    /// Which part of it, where parts are embedded.
+    pub part: Option<crate::kb::Found>,
 }
 
 /// What a question of a conversation keeps of it.
@@ -82,7 +95,14 @@ impl Question {
     /// A question to be answered by retrieval.
     #[must_use]
     pub fn new(text: impl Into<String>, image: Option<QuestionImage>) -> Self {
-        Self { text: text.into(), image, mode: Mode::Retrieved, follow_up: None }
+        Self { text: text.into(), image, mode: Mode::Retrieved, follow_up: None, found: None }
+    }
+
+    /// The same question with what an earlier search found for it.
+    #[must_use]
+    pub fn with_found(mut self, found: Vec<FoundBefore>) -> Self {
+        self.found = Some(found);
+        self
     }
 
     /// The same question with its passages from elsewhere.

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::run::Run;
 use super::{Answer, Event, QueryEncoder, Question, RagError, Search, SectionRanker, Settings};
 use crate::generator::{Generator, Prompts};
+use crate::kb::Hit;
 
 /// Events that wait for a slow reader before the work pauses.
 const QUEUE: usize = 64;
@@ -101,6 +102,17 @@ impl Pipeline {
             }
         });
         receiver
+    }
+
+    /// What the knowledge base holds that is nearest to a question: its `k` best, as [`Self::ask`] would find them. The
+    /// question may lack a text where it has a picture.
+    ///
+    /// # Errors
+    /// A picture that cannot be read, or what the retriever or the knowledge base says.
+    pub async fn search(&self, question: &Question, k: usize) -> Result<Vec<Hit>, RagError> {
+        // Nobody listens to the events.
+        let (events, _) = mpsc::channel(QUEUE);
+        Run::new(self.clone(), events).search(question.text.trim(), question.image.as_ref(), k).await
     }
 
     /// As [`Self::ask`], for a caller that wants the end alone.

@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use super::entity::{self, Merged};
 use super::speech::PictureFile;
 use super::{
-    About, Abstention, Answer, EntityChoice, EntityMethod, Event, FollowUp, FollowUpMethod, Mode, NameEntity, Outcome,
+    About, Abstention, Answer, EntityChoice, EntityMethod, Event, FollowUp, FollowUpMethod, FoundBefore, Mode, NameEntity, Outcome,
     PartError, Passage, Pipeline, Question, QuestionImage, RagError, SectionScore, Stage, StageReport, Timings, budget,
     follow_up,
 };
 use crate::generator::{Generator, PromptPassage};
-use crate::kb::Article;
+use crate::kb::{Article, Hit};
 use crate::retriever::{Item, Picture};
 use crate::text::sanitise_line;
 
@@ -108,7 +108,7 @@ impl Run {
         let found = match (&question.mode, &question.follow_up) {
             (Mode::NoRetrieval, _) => Ok(Found::default()),
             (Mode::Retrieved, Some(follow_up)) => self.stay(&text, follow_up, question.image.as_ref()).await?,
-            (Mode::Retrieved, None) => self.retrieve(&text, question.image.as_ref()).await?,
+            (Mode::Retrieved, None) => self.retrieve(&text, question.image.as_ref(), question.found).await?,
             (Mode::OracleEntity { url }, _) => self.given(&text, url, None).await?,
             (Mode::OraclePassage { url, section }, _) => self.given(&text, url, Some(*section)).await?,
         };
@@ -143,36 +143,19 @@ impl Run {
         Ok(answer)
     }
 
-    /// Encodes, searches, chooses and ranks.
+    /// Searches, or takes what was found before; chooses and ranks.
     async fn retrieve(
         &mut self,
         question: &str,
         image: Option<&QuestionImage>,
+        before: Option<Vec<FoundBefore>>,
     ) -> Result<Result<Found, Abstained>, RagError> {
         let settings = Arc::clone(&self.pipeline.settings);
-        let parts = self.pipeline.parts.clone();
-        let text = format!("{} {question}", settings.instruction).trim().to_owned();
-        let (encoder, image_, limits) = (Arc::clone(&parts.encoder), image.cloned(), settings.picture_limits);
-        let by = parts.encoder.about().name;
-        let encode = move || {
-            let image = match image_ {
-                None => None,
-                Some(QuestionImage::Decoded(picture)) => Some(picture),
-                Some(QuestionImage::Path(path)) => {
-                    Some(Picture::open(&path, &limits).map_err(|e| RagError::Picture(e.to_string()))?)
-                }
-            };
-            encoder.encode(Item { text: Some(text), image }).map_err(RagError::Encode)
+        let k = settings.candidates.max(1);
+        let hits = match before {
+            None => self.search(question, image, k).await?,
+            Some(before) => self.recall(before, k).await?,
         };
-        let (query, ms) = self.stage(Stage::Encoding, by, encode).await?;
-        self.timings.encoding_ms = ms;
-
-        let (search, words, k) = (Arc::clone(&parts.search), question.to_owned(), settings.candidates.max(1));
-        let by = format!("{}, {k} candidates", parts.search.about().name);
-        let find = move || search.search(&query, &words, k).map_err(RagError::Search);
-        let (hits, ms) = self.stage(Stage::Searching, by, find).await?;
-        self.timings.searching_ms = ms;
-
         let merged = entity::merge(hits);
         self.emit(Event::Candidates { candidates: merged.candidates.clone() }).await;
         let mut found = Found { merged, ..Found::default() };
@@ -191,6 +174,57 @@ impl Run {
         let articles = order.into_iter().map(|n| (n, found.merged.articles[n].clone())).collect();
         found.entity = Some(choice);
         self.rank(question, articles, None, found).await
+    }
+
+    /// Encodes the question and searches for the `k` best.
+    pub(super) async fn search(
+        &mut self,
+        question: &str,
+        image: Option<&QuestionImage>,
+        k: usize,
+    ) -> Result<Vec<Hit>, RagError> {
+        let settings = Arc::clone(&self.pipeline.settings);
+        let parts = self.pipeline.parts.clone();
+        let text = format!("{} {question}", settings.instruction).trim().to_owned();
+        let text = (!text.is_empty()).then_some(text);
+        let (encoder, image_, limits) = (Arc::clone(&parts.encoder), image.cloned(), settings.picture_limits);
+        let by = parts.encoder.about().name;
+        let encode = move || {
+            let image = match image_ {
+                None => None,
+                Some(QuestionImage::Decoded(picture)) => Some(picture),
+                Some(QuestionImage::Path(path)) => {
+                    Some(Picture::open(&path, &limits).map_err(|e| RagError::Picture(e.to_string()))?)
+                }
+            };
+            encoder.encode(Item { text, image }).map_err(RagError::Encode)
+        };
+        let (query, ms) = self.stage(Stage::Encoding, by, encode).await?;
+        self.timings.encoding_ms = ms;
+
+        let (search, words) = (Arc::clone(&parts.search), question.to_owned());
+        let by = format!("{}, {k} candidates", parts.search.about().name);
+        let find = move || search.search(&query, &words, k).map_err(RagError::Search);
+        let (hits, ms) = self.stage(Stage::Searching, by, find).await?;
+        self.timings.searching_ms = ms;
+        Ok(hits)
+    }
+
+    /// Fetches the first `k` of what an earlier search found.
+    async fn recall(&mut self, before: Vec<FoundBefore>, k: usize) -> Result<Vec<Hit>, RagError> {
+        let search = Arc::clone(&self.pipeline.parts.search);
+        let by = format!("{}, found before", search.about().name);
+        let fetch = move || {
+            let hit = |found: FoundBefore| match search.article(&found.url) {
+                Ok(Some(article)) => Ok(Hit { article, score: found.score, part: found.part }),
+                Ok(None) => Err(RagError::NoSuchArticle(format!("article {}, which was found before", found.url))),
+                Err(e) => Err(RagError::Search(e)),
+            };
+            before.into_iter().take(k).map(hit).collect()
+        };
+        let (hits, ms) = self.stage(Stage::Searching, by, fetch).await?;
+        self.timings.searching_ms = ms;
+        Ok(hits)
     }
 
     /// Chooses the entity as the settings say.

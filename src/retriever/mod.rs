@@ -24,6 +24,8 @@
 
 pub mod backbone;
 pub mod batches;
+mod bem;
+mod classifier;
 pub mod cell;
 #[cfg(test)]
 mod cell_tests;
@@ -64,6 +66,7 @@ mod worker_tests;
 pub use embedding::Embedding;
 pub use encoder::RetrieverFiles;
 pub use error::RetrieverError;
+pub use bem::BemModel;
 pub use pair::PairClassifier;
 pub use picture::{Picture, PictureError, PictureLimits};
 pub use sentence::SentenceEncoder;

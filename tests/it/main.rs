@@ -4,6 +4,7 @@
 
 mod answering;
 mod cli;
+mod evaluating;
 mod kb;
 mod killed;
 mod probing;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::eval::run::Shard;
+
 /// `cicerone eval`
 #[derive(Debug, Args)]
 pub struct EvalArgs {
@@ -17,8 +19,16 @@ pub struct EvalArgs {
 pub enum EvalCommand {
     /// How often the right article comes first, against the pooled-feature baseline
     Retrieval(EvalRetrievalArgs),
-    /// How often the answer is right: with retrieved passages, with the right article, the right section, with none
-    Answers(EvalAnswersArgs),
+    /// A whole benchmark, in as many modes as asked for: resumes where it was stopped, ends in a report
+    Run(EvalRunArgs),
+    /// The official metrics over predictions of another system
+    Score(EvalScoreArgs),
+    /// The report of a run that is there, made anew
+    Report(EvalReportArgs),
+    /// Two runs over the same questions: the difference, its interval, McNemar's test, what was gained and lost
+    Compare(EvalCompareArgs),
+    /// Put the parts of a run together that `--shard` made
+    Merge(EvalMergeArgs),
     /// What each stage is worth: the pipeline with it replaced or left out
     Ablate(EvalAblateArgs),
     /// When to abstain: thresholds chosen on half of the questions, risk and coverage on the others
@@ -33,7 +43,11 @@ impl EvalCommand {
     pub fn wants_json(&self) -> bool {
         match self {
             Self::Retrieval(a) => a.json,
-            Self::Answers(a) => a.sample.json,
+            Self::Run(a) => a.print.json,
+            Self::Score(a) => a.print.json,
+            Self::Report(a) => a.print.json,
+            Self::Compare(a) => a.print.json,
+            Self::Merge(_) => false,
             Self::Ablate(a) => a.sample.json,
             Self::Abstention(a) => a.sample.json,
             Self::Evidence(a) => a.sample.json,
@@ -84,18 +98,154 @@ pub struct SampleArgs {
     pub markdown: bool,
 }
 
-/// `cicerone eval answers`
+/// How numbers are printed.
 #[derive(Debug, Args)]
-pub struct EvalAnswersArgs {
-    /// Folder with questions.csv; by default the starter's
+pub struct PrintArgs {
+    /// Print JSON
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print Markdown tables
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// Which questions; keys of `[eval]` for short. By default those of the configuration, and without one the starter's.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// The questions (`eval.questions`)
+    #[arg(long, value_name = "FILE")]
+    pub questions: Option<PathBuf>,
+    /// Their format (`eval.dataset`)
+    #[arg(long, value_parser = ["evqa", "infoseek", "m2kr", "mbeir"])]
+    pub dataset: Option<String>,
+    /// Folder of their pictures (`eval.pictures`)
     #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Where the passages come from
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [ModeArg::Retrieved, ModeArg::OracleEntity, ModeArg::OraclePassage, ModeArg::NoRetrieval])]
-    pub modes: Vec<ModeArg>,
+    pub pictures: Option<PathBuf>,
+    /// So many of them, each kind by its share, the same ones each time; by default all
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Draws others under --limit
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// The page of a report.
+#[derive(Debug, Args)]
+pub struct PageArgs {
+    /// Questions that the HTML page holds; of more, each kind by its share
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub rows: usize,
+    /// Leave times out: equal answers then give equal files, byte for byte
+    #[arg(long)]
+    pub no_times: bool,
+}
+
+/// `cicerone eval run`
+#[derive(Debug, Args)]
+pub struct EvalRunArgs {
     /// Which questions.
     #[command(flatten)]
-    pub sample: SampleArgs,
+    pub data: DataArgs,
+    /// Where the passages come from (`eval.modes`), with commas between: retrieved, oracle-entity, oracle-passage, no-retrieval
+    #[arg(long, value_name = "MODES")]
+    pub modes: Option<String>,
+    /// The i-th of n parts, for as many machines; `eval merge` puts them together
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+    /// Search, and answer nothing: recall alone
+    #[arg(long, conflicts_with_all = ["modes", "audit"])]
+    pub retrieval_only: bool,
+    /// Take over what another run has found with the same retriever and knowledge base
+    #[arg(long, value_name = "DIR")]
+    pub retrieval: Option<PathBuf>,
+    /// See whether data and knowledge base fit, and end: right articles that are absent, missing pictures, dirty rows
+    #[arg(long)]
+    pub audit: bool,
+    /// Folder of the run; one that was cut off goes on [default: DATA_DIR/runs/NAME-SETTINGS]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Its page.
+    #[command(flatten)]
+    pub page: PageArgs,
+    /// How its numbers are printed.
+    #[command(flatten)]
+    pub print: PrintArgs,
+}
+
+/// `cicerone eval score`
+#[derive(Debug, Args)]
+pub struct EvalScoreArgs {
+    /// Predictions: JSON lines, JSON or CSV with an id and an answer each
+    pub predictions: PathBuf,
+    /// Which questions.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Questions without a prediction: refuse the file, count them as wrong, or leave them out
+    #[arg(long, value_enum, default_value_t)]
+    pub partial: PartialArg,
+    /// Name of the system that made them
+    #[arg(long, default_value = "predictions")]
+    pub name: String,
+    /// Folder for a report of it, which `eval compare` takes, too
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Its page.
+    #[command(flatten)]
+    pub page: PageArgs,
+    /// How its numbers are printed.
+    #[command(flatten)]
+    pub print: PrintArgs,
+}
+
+/// What to do about questions without a prediction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum PartialArg {
+    /// Refuse the file
+    #[default]
+    Refuse,
+    /// They are wrong
+    Wrong,
+    /// They are left out, as InfoSeek's official script does
+    LeftOut,
+}
+
+/// `cicerone eval report`
+#[derive(Debug, Args)]
+pub struct EvalReportArgs {
+    /// Folder of the run
+    pub run: PathBuf,
+    /// Its page.
+    #[command(flatten)]
+    pub page: PageArgs,
+    /// How its numbers are printed.
+    #[command(flatten)]
+    pub print: PrintArgs,
+}
+
+/// `cicerone eval compare`
+#[derive(Debug, Args)]
+pub struct EvalCompareArgs {
+    /// Folder of the run that is compared with
+    pub first: PathBuf,
+    /// Folder of the other
+    pub second: PathBuf,
+    /// Questions gained and lost that are listed, of each
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub list: usize,
+    /// How it is printed.
+    #[command(flatten)]
+    pub print: PrintArgs,
+}
+
+/// `cicerone eval merge`
+#[derive(Debug, Args)]
+pub struct EvalMergeArgs {
+    /// Folders of all parts
+    #[arg(required = true)]
+    pub parts: Vec<PathBuf>,
+    /// Folder of the whole
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// `cicerone eval ablate`
@@ -137,17 +287,4 @@ pub struct EvalEvidenceArgs {
     /// Which questions.
     #[command(flatten)]
     pub sample: SampleArgs,
-}
-
-/// Where passages come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ModeArg {
-    /// Found by the retriever
-    Retrieved,
-    /// From the right article, ranked as usual
-    OracleEntity,
-    /// The section that holds the answer
-    OraclePassage,
-    /// None
-    NoRetrieval,
 }

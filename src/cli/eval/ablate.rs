@@ -14,6 +14,7 @@ use super::{Form, ended};
 use crate::config::Config;
 use crate::eval::Row;
 use crate::eval::answers::{Answers, Mode};
+use crate::eval::verdict::Scored;
 use crate::eval::metric::interval::{Mean, paired_bootstrap};
 use crate::generator::{Generator, Remembering};
 use crate::rag::Pipeline;
@@ -122,7 +123,7 @@ pub fn run(context: &Context, args: &EvalAblateArgs) -> anyhow::Result<Exit> {
         };
         let about = asking::about(&pipeline, &changed, &asking.data, questions.len(), seed);
         let log = args.sample.out.as_ref().map(|out| (out.join(format!("{}.jsonl", variant.name)), about));
-        let set = (asking.dir.as_path(), questions.as_slice(), &[variant.mode][..]);
+        let set = (questions.as_slice(), &[variant.mode][..]);
         let what = format!("{}: {}", variant.name, variant.about);
         let done = asking::run(context, &asking.runtime, &pipeline, set, log, &what, &guard)?;
         lines.push(line(variant, &done, lines.first(), generate));
@@ -202,14 +203,14 @@ fn line(variant: &'static Variant, done: &Answers, first: Option<&Line>, generat
     let correct = || if generate { outcomes.iter().filter_map(|scored| scored.correct).collect() } else { Vec::new() };
     let rows: Vec<Row> = [
         proportion("right entity", outcomes.iter().filter_map(|scored| scored.entity).collect()),
-        proportion("right section", outcomes.iter().filter_map(|scored| scored.section).collect()),
+        proportion("right section", outcomes.iter().filter_map(Scored::section_found).collect()),
         proportion(metric, correct()),
     ]
     .into_iter()
     .flatten()
     .collect();
-    let values = done.values(variant.mode, |scored| if generate { scored.correct } else { scored.section });
-    let abstained = outcomes.iter().filter(|s| s.outcome.reply.as_ref().is_some_and(|r| r.abstained.is_some())).count();
+    let values = done.values(variant.mode, |scored| if generate { scored.correct } else { scored.section_found() });
+    let abstained = outcomes.iter().filter(|s| s.abstained()).count();
     Line {
         name: variant.name,
         about: variant.about,

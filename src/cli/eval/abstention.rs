@@ -1,7 +1,6 @@
 //! `cicerone eval abstention`: thresholds below which a question is better left unanswered, chosen on the questions of
 //! one half of the entities and measured on those of the other.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -17,7 +16,8 @@ use super::asking::{self, Asking};
 use super::{Form, ended};
 use crate::eval::Question;
 use crate::eval::abstention::{Case, Kept, Signal, Signals, area, calibrate, risk_coverage};
-use crate::eval::answers::{Mode, Scored};
+use crate::eval::answers::Mode;
+use crate::eval::verdict::Scored;
 use crate::rag::{EntityMethod, Hiding, Pipeline, Settings, Thresholds};
 use crate::text::sanitise_line;
 
@@ -73,14 +73,14 @@ pub fn run(context: &Context, args: &EvalAbstentionArgs) -> anyhow::Result<Exit>
         rag.retain(|key, _| !key.starts_with("min_") && key != "entity");
     }
     let log = args.sample.out.as_ref().map(|out| (out.join("abstention.jsonl"), about));
-    let set = (asking.dir.as_path(), questions.as_slice(), &[Mode::Retrieved][..]);
+    let set = (questions.as_slice(), &[Mode::Retrieved][..]);
     let guard = interrupt::guard();
     let done = asking::run(context, &asking.runtime, &pipeline, set, log, "answering", &guard)?;
     if guard.is_asked() {
         return Ok(Exit::Interrupted);
     }
     let pipeline = pipeline.with_generator(None);
-    let hidden = hidden(context, &asking.runtime, &pipeline, (&asking.dir, &questions), &guard)?;
+    let hidden = hidden(context, &asking.runtime, &pipeline, &questions, &guard)?;
 
     let mut halves: [Vec<Case>; 2] = [Vec::new(), Vec::new()];
     for ((question, scored), signals) in questions.iter().zip(&done.outcomes).zip(hidden) {
@@ -151,7 +151,7 @@ fn hidden(
     context: &Context,
     runtime: &Runtime,
     pipeline: &Pipeline,
-    (dir, questions): (&Path, &[&Question]),
+    questions: &[&Question],
     guard: &Guard,
 ) -> anyhow::Result<Vec<Option<Signals>>> {
     // What finds nothing at all answers under no threshold.
@@ -164,7 +164,7 @@ fn hidden(
             return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
         }
         let search = Arc::new(Hiding::new(Arc::clone(&pipeline.parts().search), question.urls.clone()));
-        let asked = asking::ask(dir, question, Mode::Retrieved)?;
+        let asked = asking::ask(question, Mode::Retrieved)?;
         signals.push(match runtime.block_on(pipeline.with_search(search).answer(asked)) {
             Ok(answer) => {
                 let reply = asking::reply(&answer);

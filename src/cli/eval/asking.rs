@@ -14,7 +14,9 @@ use super::super::starter;
 use crate::config::Config;
 use crate::eval::Question;
 use crate::eval::abstention::Signals;
-use crate::eval::answers::{self, Answers, Mode, Reply};
+use crate::eval::answers::{self, Answers, Mode, Reply, Shown};
+use crate::eval::dataset::pictures;
+use crate::io::pictures::Layout;
 use crate::rag::engines::{self, Engines};
 use crate::rag::{self, Answer, Outcome, Pipeline, QuestionImage};
 
@@ -22,8 +24,6 @@ use crate::rag::{self, Answer, Outcome, Pipeline, QuestionImage};
 pub struct Asking {
     /// The configuration that was opened.
     pub config: Config,
-    /// The folder.
-    pub dir: PathBuf,
     /// Its hash.
     pub data: String,
     /// Every question of it.
@@ -42,13 +42,14 @@ impl Asking {
     pub fn open(context: &Context, data: Option<&Path>, generate: bool) -> anyhow::Result<Self> {
         let config = starter::config(context)?;
         let dir = starter::data_dir(data)?;
-        let all = starter::questions(context, &dir)?;
+        let mut all = starter::questions(context, &dir)?;
+        pictures::find(&mut all, &dir.join("images"), &Layout::Flat, None)?;
         let data = crate::io::hash::blake3_file(&dir.join("questions.csv"))?;
         let retriever = starter::prepare(context, &config, generate)?;
         let runtime = context.runtime()?;
         let _progress = Progress::new(&context.screen, "loading the models", Unit::Things(""));
         let engines = engines::open(&config, retriever, generate, &runtime)?;
-        Ok(Self { config, dir, data, all, runtime, engines })
+        Ok(Self { config, data, all, runtime, engines })
     }
 
     /// The questions that are asked.
@@ -57,19 +58,39 @@ impl Asking {
     }
 }
 
-/// A question as it is asked, its picture from the folder of the data set.
+/// The picture of a question; `None` for one that names none.
 ///
 /// # Errors
-/// A picture's name that leads elsewhere; a mode that asks for an article where the question names none.
-pub fn ask(dir: &Path, question: &Question, mode: Mode) -> anyhow::Result<rag::Question> {
-    let image = starter::picture(dir, question)?.map(QuestionImage::Path);
+/// A picture that is not there.
+pub fn picture(question: &Question) -> anyhow::Result<Option<QuestionImage>> {
+    match (&question.picture, question.image_ids.first()) {
+        (Some(path), _) => Ok(Some(QuestionImage::Path(path.clone()))),
+        (None, Some(id)) => Err(anyhow::anyhow!("its picture {id} is not there; see `eval.pictures`")),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A question as it is searched for: its text may be empty where its picture is the query.
+///
+/// # Errors
+/// A picture that is not there.
+pub fn query(question: &Question) -> anyhow::Result<rag::Question> {
+    Ok(rag::Question::new(&question.text, picture(question)?))
+}
+
+/// A question as it is asked.
+///
+/// # Errors
+/// A picture that is not there; a mode that asks for an article where the question names none.
+pub fn ask(question: &Question, mode: Mode) -> anyhow::Result<rag::Question> {
+    let image = picture(question)?;
     let url = || question.urls.first().cloned();
     let entity = |url: Option<String>| match url {
         Some(url) => Ok(rag::Mode::OracleEntity { url }),
         None => Err(anyhow::anyhow!("question {} names no article", question.id)),
     };
     let mode = match mode {
-        Mode::Retrieved => rag::Mode::Retrieved,
+        Mode::Retrieved | Mode::Predicted => rag::Mode::Retrieved,
         Mode::NoRetrieval => rag::Mode::NoRetrieval,
         Mode::OracleEntity => entity(url())?,
         Mode::OraclePassage => match (url(), question.section_ids.first()) {
@@ -82,12 +103,18 @@ pub fn ask(dir: &Path, question: &Question, mode: Mode) -> anyhow::Result<rag::Q
 
 /// What is kept of an answer.
 pub fn reply(answer: &Answer) -> Reply {
-    let entity = answer.entity.as_ref().map(|entity| entity.url.clone());
-    let of_entity = answer.passages.iter().filter(|passage| Some(&passage.url) == entity.as_ref());
+    let shown = |passage: &rag::Passage| Shown {
+        url: passage.url.clone(),
+        title: passage.title.clone(),
+        section: passage.section.clone(),
+        section_index: passage.section_index,
+        text: passage.text.clone(),
+    };
     Reply {
         answer: answer.plain.clone(),
-        sections: of_entity.map(|passage| passage.section_index).collect(),
-        entity,
+        remembered: false,
+        passages: answer.passages.iter().map(shown).collect(),
+        entity: answer.entity.as_ref().map(|entity| entity.url.clone()),
         abstained: match &answer.outcome {
             Outcome::NotInKnowledgeBase { reason, .. } => Some(reason.clone()),
             _ => None,
@@ -131,7 +158,7 @@ pub fn run(
     context: &Context,
     runtime: &Runtime,
     pipeline: &Pipeline,
-    (dir, questions, modes): (&Path, &[&Question], &[Mode]),
+    (questions, modes): (&[&Question], &[Mode]),
     log: Option<(PathBuf, Value)>,
     what: &str,
     guard: &Guard,
@@ -145,13 +172,20 @@ pub fn run(
         modes,
         log.as_ref().map(|(path, run)| (path.as_path(), run)),
         |question, mode| {
-            let asked = ask(dir, question, mode).map_err(|e| e.to_string())?;
+            let asked = ask(question, mode).map_err(|e| e.to_string())?;
             runtime.block_on(pipeline.answer(asked)).map(|answer| reply(&answer)).map_err(|e| e.to_string())
         },
         |state| {
-            progress.set(state.done as u64, Some(state.total as u64));
+            progress.set_with(state.done as u64, Some(state.total as u64), vec![running(&state)]);
             if guard.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
     )?;
     Ok(done)
+}
+
+/// How it looks so far.
+pub fn running(state: &answers::Progress) -> String {
+    let right = state.correct_in_mode as f64 / state.done_in_mode.max(1) as f64;
+    let failed = if state.failed > 0 { format!(", {} failed", state.failed) } else { String::new() };
+    format!("{}: {right:.3} right of {}{failed}", state.mode, state.done_in_mode)
 }

@@ -13,6 +13,7 @@ use super::{Form, asking, ended, show};
 use crate::eval::Question;
 use crate::eval::answers::{self, Mode};
 use crate::eval::dataset::evqa;
+use crate::eval::report::{self, Asked};
 use crate::kb::{Article, Section};
 use crate::rag::{GivenArticles, NoRanker, Parts, Pipeline, Settings, engines};
 use crate::text::sanitise_line;
@@ -50,17 +51,17 @@ pub fn run(context: &Context, args: &EvalEvidenceArgs) -> anyhow::Result<Exit> {
     let data = crate::io::hash::blake3_file(&args.questions)?;
     let run = asking::about(&pipeline, &config, &data, questions.len(), args.sample.seed);
     let log = args.sample.out.as_ref().map(|out| (out.join("evidence.jsonl"), run.clone()));
-    let folder = args.questions.parent().unwrap_or_else(|| std::path::Path::new("."));
     let done = asking::run(
         context,
         &runtime,
         &pipeline,
-        (folder, questions.as_slice(), &[Mode::OraclePassage]),
+        (questions.as_slice(), &[Mode::OraclePassage]),
         log,
         "answering",
         &interrupt::guard(),
     )?;
-    let mut table = done.table();
+    let asked: Vec<Asked> = questions.iter().copied().zip(done.outcomes.iter().cloned()).collect();
+    let mut table = report::answers(&asked);
     table.rows.retain(|row| !row.metric.starts_with("right "));
     table.title = format!("{} questions of {} with their evidence as the passage", questions.len(), with.len());
     if !without.is_empty() {

@@ -2,14 +2,18 @@
 
 mod ablate;
 mod abstention;
-mod answers;
 mod asking;
+mod compare;
 mod evidence;
+mod opening;
+mod reporting;
 mod retrieval;
+mod run;
+mod score;
 
 use serde::Serialize;
 
-use super::args::{EvalArgs, EvalCommand};
+use super::args::{EvalArgs, EvalCommand, EvalMergeArgs};
 use super::context::Context;
 use super::failure::{Exit, Failure, SCHEMA_VERSION};
 use crate::eval::answers::Answers;
@@ -19,11 +23,25 @@ use crate::eval::{EvalError, Table};
 pub fn run(context: &Context, args: &EvalArgs) -> anyhow::Result<Exit> {
     match &args.command {
         EvalCommand::Retrieval(args) => retrieval::run(context, args),
-        EvalCommand::Answers(args) => answers::run(context, args),
+        EvalCommand::Run(args) => run::run(context, args),
+        EvalCommand::Score(args) => score::run(context, args),
+        EvalCommand::Report(args) => reporting::run(context, args),
+        EvalCommand::Compare(args) => compare::run(context, args),
+        EvalCommand::Merge(args) => merge(context, args),
         EvalCommand::Ablate(args) => ablate::run(context, args),
         EvalCommand::Abstention(args) => abstention::run(context, args),
         EvalCommand::Evidence(args) => evidence::run(context, args),
     }
+}
+
+/// `cicerone eval merge`
+fn merge(context: &Context, args: &EvalMergeArgs) -> anyhow::Result<Exit> {
+    let whole = crate::eval::run::merge(&args.parts, &args.out)?;
+    let (parts, questions) = (args.parts.len(), whole.questions().len());
+    let out = args.out.display();
+    context.screen.line(format_args!("{parts} parts, {questions} questions: {out}"))?;
+    context.screen.note(format_args!("cicerone eval report {out}"));
+    Ok(Exit::Done)
 }
 
 /// How a command ends over these runs.
@@ -76,6 +94,8 @@ pub fn failure(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
     let code = match error {
         EvalError::Io(_) => "io",
         EvalError::OtherRun { .. } => "other_run",
+        EvalError::NoRun { .. } => "no_run",
+        EvalError::Compare { .. } => "not_comparable",
         _ => "data",
     };
     Some(Failure::new(if code == "io" { Exit::Failed } else { Exit::Usage }, code, error))

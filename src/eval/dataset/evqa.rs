@@ -126,6 +126,7 @@ fn question(row: &Fields<'_>, name: String) -> Result<Question, String> {
         return Err("the answer is empty".to_owned());
     }
     let answer = match kind {
+        Kind::Query => return Err("question_type is `query`, which has no answer".to_owned()),
         Kind::String | Kind::Time => Answer::InfoSeek(texts(&written)),
         Kind::Numerical => Answer::InfoSeek(about(&written)),
         _ => Answer::Evqa(written.iter().map(|a| items(kind, a)).collect()),
@@ -137,7 +138,10 @@ fn question(row: &Fields<'_>, name: String) -> Result<Question, String> {
     Ok(Question {
         id,
         text: text.to_owned(),
+        instruction: String::new(),
         kind,
+        written: written.iter().flat_map(|a| items(kind, a)).collect(),
+        picture: None,
         answer,
         titles: match urls.len() {
             1 => vec![row.get("wikipedia_title").to_owned()],
@@ -263,7 +267,7 @@ mod tests {
             [
                 "line 4: the answer is empty",
                 "line 5: unknown question type \"magic\"; expected templated, automatic, multi_answer, 2_hop, String, \
-                 Numerical or Time",
+                 Numerical, Time or query",
                 "line 6: evidence_section_id holds \"one\"; expected the number of a section",
                 "line 7: 4 fields; expected 6, as in the header",
                 "line 8: field 2 is not UTF-8 text",

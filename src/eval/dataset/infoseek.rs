@@ -20,6 +20,8 @@ struct Record {
     image_id: String,
     question: String,
     #[serde(default)]
+    answer: Value,
+    #[serde(default)]
     answer_eval: Value,
     #[serde(default)]
     data_split: String,
@@ -38,12 +40,6 @@ struct EntityRecord {
     entity_id: String,
     #[serde(default)]
     entity_text: String,
-}
-
-#[derive(Deserialize)]
-struct Prediction {
-    data_id: String,
-    prediction: String,
 }
 
 /// Reads questions. Without `qtype` a type is told by the answer: a range is Numerical, anything else String (Time is
@@ -100,9 +96,12 @@ pub fn read(questions: &Path, qtype: Option<&Path>, withkb: Option<&Path>) -> Re
         let known = |text: &String| (!text.is_empty()).then(|| text.clone());
         set.questions.push(Question {
             text: record.question.trim().to_owned(),
+            instruction: String::new(),
             kind,
+            written: written(&record.answer, &reference),
+            picture: None,
             answer: Answer::InfoSeek(reference),
-            urls: entity.and_then(|e| known(&e.entity_id)).into_iter().collect(),
+            urls: entity.and_then(|e| known(&e.entity_id)).map(article_url).into_iter().collect(),
             titles: entity.and_then(|e| known(&e.entity_text)).into_iter().collect(),
             section_ids: Vec::new(),
             image_ids: known(&record.image_id).into_iter().collect(),
@@ -112,23 +111,30 @@ pub fn read(questions: &Path, qtype: Option<&Path>, withkb: Option<&Path>) -> Re
             id: record.data_id,
         });
     }
-    if set.questions.is_empty() {
-        return Err(EvalError::Empty {
-            path: questions.to_owned(),
-            rows: set.dirty.len(),
-            first: set.dirty.first().map(ToString::to_string),
-            expected: "InfoSeek records with answer_eval (the test split has none)",
-        });
-    }
-    Ok(set)
+    set.or_empty(questions, "InfoSeek records with answer_eval (the test split has none)")
 }
 
-/// Reads a file of predictions for [`crate::eval::metric::infoseek::score_file`].
-///
-/// # Errors
-/// A file that cannot be read, or a damaged line.
-pub fn read_predictions(path: &Path) -> Result<Vec<(String, String)>, EvalError> {
-    Ok(rows::<Prediction>(path)?.into_iter().map(|(_, p)| (p.data_id, p.prediction)).collect())
+/// URL of an entity's article, as the reader of Wiki6M calls it; what is no Wikidata id stays as it is.
+fn article_url(id: String) -> String {
+    match id.strip_prefix('Q') {
+        Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("https://www.wikidata.org/wiki/{id}")
+        }
+        _ => id,
+    }
+}
+
+/// Answers as they are written: `answer`, or the texts of the reference.
+fn written(answer: &Value, reference: &Reference) -> Vec<String> {
+    let text = |value: &Value| value.as_str().map(str::to_owned).or_else(|| value.as_f64().map(|x| x.to_string()));
+    let mut all: Vec<String> = match answer {
+        Value::Array(list) => list.iter().filter_map(text).collect(),
+        one => text(one).into_iter().collect(),
+    };
+    if let Reference::Texts(texts) = reference {
+        all.extend(texts.iter().filter(|text| !all.contains(text)).cloned().collect::<Vec<_>>());
+    }
+    all
 }
 
 /// Questions as the file scorer takes them.
@@ -138,7 +144,7 @@ pub fn items(questions: &[Question]) -> Vec<Item> {
         Answer::InfoSeek(reference) => {
             Some(Item { id: q.id.clone(), split: q.split.clone(), kind: q.kind, reference: reference.clone() })
         }
-        Answer::Evqa(_) => None,
+        Answer::Evqa(_) | Answer::Passages => None,
     };
     questions.iter().filter_map(item).collect()
 }
@@ -235,7 +241,7 @@ mod tests {
         assert_eq!((first.kind, length.kind, when.kind), (Kind::String, Kind::Numerical, Kind::Time));
         assert_eq!(
             (&length.urls[..], &length.titles[..]),
-            (&["Q178185".to_owned()][..], &["Heat engine".to_owned()][..])
+            (&["https://www.wikidata.org/wiki/Q178185".to_owned()][..], &["Heat engine".to_owned()][..])
         );
         assert!(first.urls.is_empty() && when.image_ids.is_empty());
         assert_eq!(first.score("the China!"), Some(true));

@@ -4,18 +4,47 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use regex::Regex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::words::{blank_phrases, collapse};
 use crate::eval::{EvalError, Kind};
 
 /// What is right, of one question.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Written", try_from = "Written")]
 pub enum Reference {
     /// `String` and `Time`: any of these.
     Texts(Vec<String>),
     /// `Numerical`: within [lo, hi].
     Range(f64, f64),
+}
+
+/// A reference in a file. Numbers as texts, so that what is read is what was written, to the last bit.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Written {
+    Texts(Vec<String>),
+    Range(String, String),
+}
+
+impl From<Reference> for Written {
+    fn from(reference: Reference) -> Self {
+        match reference {
+            Reference::Texts(texts) => Self::Texts(texts),
+            Reference::Range(low, high) => Self::Range(low.to_string(), high.to_string()),
+        }
+    }
+}
+
+impl TryFrom<Written> for Reference {
+    type Error = std::num::ParseFloatError;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        Ok(match written {
+            Written::Texts(texts) => Self::Texts(texts),
+            Written::Range(low, high) => Self::Range(low.parse()?, high.parse()?),
+        })
+    }
 }
 
 /// Numbers found in a prediction.

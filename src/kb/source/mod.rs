@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Article;
 use json::{JsonFile, Schema};
+pub(super) use names::percent_decoded;
 
 /// A stream of articles that can be taken up again after any of them.
 ///

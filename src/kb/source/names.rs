@@ -32,7 +32,7 @@ pub(super) fn spoken_name(name: &str) -> String {
 }
 
 /// `%C3%B1` as `ñ`; a `%` that begins no code stays.
-pub(super) fn percent_decoded(text: &str) -> String {
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, behind)) = rest.split_first() {

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::metric::Interval;
-use super::metric::interval::wilson;
+use crate::eval::metric::Interval;
+use crate::eval::metric::interval::{bootstrap_proportion, wilson};
 
 /// One number.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -14,8 +14,10 @@ pub struct Row {
     pub metric: String,
     /// The number, a share in [0, 1] for proportions.
     pub value: f64,
-    /// Its 95 % interval, where there is one.
+    /// Its 95 % interval, where there is one: of proportions Wilson's, else the bootstrap's.
     pub interval: Option<Interval>,
+    /// The bootstrap's 95 % interval, where there is one. Of none or all right it has no width, which Wilson's has.
+    pub bootstrap: Option<Interval>,
     /// Number of questions.
     pub n: usize,
 }
@@ -25,7 +27,14 @@ impl Row {
     #[must_use]
     pub fn proportion(name: &str, metric: &str, successes: usize, n: usize) -> Self {
         let value = if n == 0 { 0.0 } else { successes as f64 / n as f64 };
-        Self { name: name.to_owned(), metric: metric.to_owned(), value, interval: wilson(successes, n), n }
+        let (interval, bootstrap) = (wilson(successes, n), bootstrap_proportion(successes, n));
+        Self { name: name.to_owned(), metric: metric.to_owned(), value, interval, bootstrap, n }
+    }
+
+    /// A number with the bootstrap's interval.
+    #[must_use]
+    pub fn mean(name: &str, metric: &str, value: f64, interval: Option<Interval>, n: usize) -> Self {
+        Self { name: name.to_owned(), metric: metric.to_owned(), value, interval, bootstrap: interval, n }
     }
 }
 
@@ -40,7 +49,8 @@ pub struct Table {
     pub notes: Vec<String>,
 }
 
-const HEADER: [&str; 5] = ["name", "metric", "value", "95 % interval", "n"];
+/// Heads of the columns.
+pub const HEADER: [&str; 6] = ["name", "metric", "value", "95 % interval", "bootstrap", "n"];
 
 impl Table {
     /// Aligned columns.
@@ -69,7 +79,7 @@ impl Table {
             let row = row.each_ref().map(|cell| cell.replace('\\', "\\\\").replace('|', "\\|"));
             text.push_str(&format!("| {} |\n", row.join(" | ")));
             if i == 0 {
-                text.push_str("| --- | --- | ---: | --- | ---: |\n");
+                text.push_str("| --- | --- | ---: | --- | --- | ---: |\n");
             }
         }
         for note in &self.notes {
@@ -78,11 +88,14 @@ impl Table {
         text
     }
 
-    fn cells(&self) -> Vec<[String; 5]> {
+    /// Every cell as it is shown, the heads first.
+    #[must_use]
+    pub fn cells(&self) -> Vec<[String; 6]> {
+        let shown = |i: Option<Interval>| i.map_or(String::new(), |i| format!("{:.3} to {:.3}", i.low, i.high));
         let row = |row: &Row| {
-            let interval = row.interval.map_or(String::new(), |i| format!("{:.3} to {:.3}", i.low, i.high));
             let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-            [one_line(&row.name), one_line(&row.metric), format!("{:.3}", row.value), interval, row.n.to_string()]
+            let (name, metric) = (one_line(&row.name), one_line(&row.metric));
+            [name, metric, format!("{:.3}", row.value), shown(row.interval), shown(row.bootstrap), row.n.to_string()]
         };
         std::iter::once(HEADER.map(str::to_owned)).chain(self.rows.iter().map(row)).collect()
     }
@@ -94,7 +107,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let mean = Row { name: "a|b".into(), metric: "MRR".into(), value: 0.5, interval: None, n: 9 };
+        let mean = Row::mean("a|b", "MRR", 0.5, None, 9);
         Table {
             title: "Flags".into(),
             rows: vec![Row::proportion("ReT-2", "R@1", 120, 300), mean],
@@ -107,9 +120,9 @@ mod tests {
         assert_eq!(
             table().to_text(),
             "Flags\n\
-             name   metric  value  95 % interval   n\n\
-             ReT-2  R@1     0.400  0.346 to 0.456  300\n\
-             a|b    MRR     0.500                  9\n\
+             name   metric  value  95 % interval   bootstrap       n\n\
+             ReT-2  R@1     0.400  0.346 to 0.456  0.343 to 0.457  300\n\
+             a|b    MRR     0.500                                  9\n\
              kb starter\n"
         );
     }
@@ -117,7 +130,7 @@ mod tests {
     #[test]
     fn markdown_keeps_its_columns() {
         let markdown = table().to_markdown();
-        assert!(markdown.contains("\n| ReT-2 | R@1 | 0.400 | 0.346 to 0.456 | 300 |\n| a\\|b | MRR |"), "{markdown}");
+        assert!(markdown.contains("\n| ReT-2 | R@1 | 0.400 | 0.346 to 0.456 | 0.343 to 0.457 | 300 |\n| a\\|b | MRR |"), "{markdown}");
         assert!(markdown.ends_with("\nkb starter\n"));
     }
 
