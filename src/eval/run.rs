@@ -314,15 +314,10 @@ pub fn merge(parts: &[PathBuf], into: &Path) -> Result<RunFolder, EvalError> {
         return Err(EvalError::Merge { reason: "no part is named".to_owned() });
     };
     let mut manifest = Manifest { shard: None, ..first.manifest.clone() };
-    manifest.data.pictures = Pictures::default();
     let mut modes = BTreeSet::new();
     for folder in &folders {
         refuse_other_run(&folder.dir.join(MANIFEST), &folder.manifest.run, &manifest.run)?;
         modes.extend(&folder.manifest.modes);
-        let pictures = &folder.manifest.data.pictures;
-        manifest.data.pictures.named += pictures.named;
-        manifest.data.pictures.found += pictures.found;
-        manifest.data.pictures.missing.extend(pictures.missing.clone());
     }
     manifest.modes = modes.into_iter().collect();
     fs_err::create_dir_all(into)?;
@@ -339,9 +334,14 @@ pub fn merge(parts: &[PathBuf], into: &Path) -> Result<RunFolder, EvalError> {
     // Dealt out one by one, they are gathered one by one.
     let mut rows: Vec<_> = folders.iter_mut().map(|f| std::mem::take(&mut f.questions).into_iter()).collect();
     let mut questions = Vec::new();
-    while let Some(more) = rows.iter_mut().map(Iterator::next).reduce(|any, next| any.or(next)).flatten() {
-        questions.push(more);
+    loop {
+        let before = questions.len();
+        questions.extend(rows.iter_mut().filter_map(Iterator::next));
+        if questions.len() == before {
+            break;
+        }
     }
+    manifest.data.pictures = Pictures::of(&questions);
     RunFolder::open(into, manifest, questions)
 }
 

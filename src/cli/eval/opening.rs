@@ -8,7 +8,8 @@ use super::super::failure::{Exit, Failure};
 use super::super::starter;
 use crate::config::Config;
 use crate::eval::answers::{Mode, sample};
-use crate::eval::dataset::{self, Files, pictures};
+use crate::eval::dataset::pictures::{self, Pictures};
+use crate::eval::dataset::{self, Files};
 use crate::eval::run::{DataFacts, Shard};
 use crate::eval::Question;
 
@@ -79,7 +80,7 @@ pub fn open(
             let layout = part.picture_layout.parse().unwrap_or_default();
             pictures::find(&mut asked, &root, &layout, given(&part.picture_map).as_deref())?
         }
-        None => pictures::none(&asked),
+        None => Pictures::of(&asked),
     };
     let facts = DataFacts {
         name: files.name(),

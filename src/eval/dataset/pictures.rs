@@ -36,8 +36,7 @@ pub fn find(
 ) -> Result<Pictures, EvalError> {
     let map = map.map(|file| Layout::Map(file.to_owned()));
     let mut places: Vec<(String, Vec<PictureFiles>)> = Vec::new();
-    let mut pictures = Pictures::default();
-    for question in questions {
+    for question in &mut *questions {
         let Some(id) = question.image_ids.first() else { continue };
         let at = match places.iter().position(|(source, _)| *source == question.source) {
             Some(at) => at,
@@ -60,31 +59,20 @@ pub fn find(
                 break;
             }
         }
-        if question.picture.is_some() {
-            pictures.named += 1;
-            pictures.found += 1;
-        } else {
-            pictures.miss(question, id);
-        }
     }
-    Ok(pictures)
-}
-
-/// How many pictures are missing where there is no folder of them: all.
-#[must_use]
-pub fn none(questions: &[Question]) -> Pictures {
-    let mut pictures = Pictures::default();
-    for (question, id) in questions.iter().filter_map(|question| Some((question, question.image_ids.first()?))) {
-        pictures.miss(question, id);
-    }
-    pictures
+    Ok(Pictures::of(questions))
 }
 
 impl Pictures {
-    fn miss(&mut self, question: &Question, id: &str) {
-        self.named += 1;
-        if self.missing.len() < TOLD {
-            self.missing.push((question.id.clone(), id.to_owned()));
+    /// Of questions whose pictures were looked for.
+    #[must_use]
+    pub fn of(questions: &[Question]) -> Self {
+        let named = || questions.iter().filter_map(|question| Some((question, question.image_ids.first()?)));
+        let missing = || named().filter(|(question, _)| question.picture.is_none());
+        Self {
+            named: named().count(),
+            found: named().count() - missing().count(),
+            missing: missing().take(TOLD).map(|(question, id)| (question.id.clone(), id.clone())).collect(),
         }
     }
 }

@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn mcnemar_is_the_exact_binomial_test() {
         // scipy.stats.binomtest(k, n, 0.5).pvalue
-        for (gained, lost, p) in [(1, 7, 0.0703125), (10, 10, 1.0), (0, 5, 0.0625), (20, 41, 0.009_725_8)] {
+        for (gained, lost, p) in [(1, 7, 0.0703125), (10, 10, 1.0), (0, 5, 0.0625), (20, 41, 0.009_853_448)] {
             assert!((mcnemar(gained, lost) - p).abs() < 1e-6, "{} {p}", mcnemar(gained, lost));
         }
         assert_eq!(mcnemar(0, 0), 1.0);
