@@ -90,6 +90,15 @@ pub struct Shown {
     pub text: String,
 }
 
+impl Outcome {
+    /// Lets go of the texts of passages, which are most of it; they stay in the log.
+    pub fn forget_texts(&mut self) {
+        for passage in self.reply.iter_mut().flat_map(|reply| &mut reply.passages) {
+            passage.text = String::new();
+        }
+    }
+}
+
 impl From<&str> for Reply {
     fn from(answer: &str) -> Self {
         Self { answer: answer.to_owned(), ..Self::default() }
@@ -224,7 +233,8 @@ pub fn run(
                     outcome
                 }
             };
-            let scored = Scored::new(question, outcome, &Judge::Text);
+            let mut scored = Scored::new(question, outcome, &Judge::Text);
+            scored.outcome.forget_texts();
             state.done += 1;
             let correct = usize::from(scored.correct == Some(true));
             state.correct += correct;
@@ -266,7 +276,7 @@ fn ask(question: &Question, mode: Mode, answer: &mut impl FnMut(&Question, Mode)
 fn keep(
     path: &Path,
     kept: &mut HashMap<(String, Mode), Outcome>,
-    outcome: Outcome,
+    mut outcome: Outcome,
     text: Option<&str>,
 ) -> Result<(), EvalError> {
     if let Some(text) = text.filter(|text| *text != outcome.question) {
@@ -278,6 +288,7 @@ fn keep(
         });
     }
     if outcome.reply.is_some() {
+        outcome.forget_texts();
         kept.insert((outcome.id.clone(), outcome.mode), outcome);
     }
     Ok(())

@@ -71,7 +71,8 @@ impl Audit {
             let mut found = Vec::new();
             for url in &question.urls {
                 if !known.contains_key(url) {
-                    let texts = article(url)?.map(|a| a.sections.into_iter().map(|s| !s.text.trim().is_empty()).collect());
+                    let texts =
+                        article(url)?.map(|a| a.sections.into_iter().map(|s| !s.text.trim().is_empty()).collect());
                     known.insert(url.clone(), texts);
                 }
                 let texts: Option<&Vec<bool>> = known.get(url).and_then(Option::as_ref);
@@ -121,7 +122,8 @@ impl Audit {
             lines.push(format!("{} 2_hop questions are left out", data.two_hop));
         }
         for problem in &self.problems {
-            let example = |(id, what): &(String, String)| if what.is_empty() { id.clone() } else { format!("{id}: {what}") };
+            let example =
+                |(id, what): &(String, String)| if what.is_empty() { id.clone() } else { format!("{id}: {what}") };
             let examples: Vec<String> = problem.examples.iter().map(example).collect();
             lines.push(format!("{} questions: {} ({})", problem.questions, problem.what, examples.join("; ")));
         }
@@ -168,7 +170,9 @@ mod tests {
             let section = |text: &str| Section { title: "s".into(), text: text.into() };
             Ok((url == "here").then(|| Article { sections: vec![section("t"), section(" ")], ..Article::default() }))
         };
-        let audit = Audit::new(&questions, &DataFacts { name: "q.csv".into(), ..DataFacts::default() }, article, |_| {}).unwrap();
+        let audit =
+            Audit::new(&questions, &DataFacts { name: "q.csv".into(), ..DataFacts::default() }, article, |_| {})
+                .unwrap();
         let lines = audit.lines();
         assert_eq!((asked, audit.articles, audit.is_clean()), (2, 2, false));
         assert_eq!(
@@ -182,7 +186,18 @@ mod tests {
                 "1 questions: the metric cannot score it (E-VQA_3: The)",
             ]
         );
-        let clean = Audit::new(&questions[..1], &DataFacts::default(), |_| Ok(Some(Article { sections: vec![Section { title: String::new(), text: "t".into() }], ..Article::default() })), |_| {}).unwrap();
+        let clean = Audit::new(
+            &questions[..1],
+            &DataFacts::default(),
+            |_| {
+                Ok(Some(Article {
+                    sections: vec![Section { title: String::new(), text: "t".into() }],
+                    ..Article::default()
+                }))
+            },
+            |_| {},
+        )
+        .unwrap();
         assert!(clean.is_clean() && clean.lines()[1] == "nothing is missing", "{:?}", clean.lines());
     }
 }

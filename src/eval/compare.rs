@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::EvalError;
 use super::answers::Mode;
+use super::judged::Bem;
 use super::log::{Difference, differences};
 use super::metric::interval::{Mean, mcnemar, paired_bootstrap};
 use super::report::{Asked, Row};
 use super::run::Manifest;
-use super::EvalError;
 
 /// Resamples of the interval of a difference, and their seed.
 const RESAMPLES: usize = 2000;
@@ -23,6 +24,10 @@ pub struct Side<'a> {
     pub manifest: &'a Manifest,
     /// What was answered.
     pub asked: &'a [Asked<'a>],
+    /// The model that judged answers, if one did.
+    pub bem: Option<&'a Bem>,
+    /// Answers that it was to judge, and has not.
+    pub unjudged: usize,
 }
 
 /// A question that one run answered right and the other wrong.
@@ -125,11 +130,21 @@ fn warnings(first: &Side, second: &Side, differences: &[Difference]) -> Vec<Stri
     let mut warnings = Vec::new();
     if differs("knowledge_base") {
         warnings.push(
-            "the knowledge bases differ: what is gained or lost may be theirs, and not the readers' or retrievers'".into(),
+            "the knowledge bases differ: what is gained or lost may be theirs, and not the readers' or retrievers'"
+                .into(),
         );
     }
     if differs("data") {
         warnings.push("the data differ: only questions of the same id and text are compared".into());
+    }
+    if let (Some(one), Some(other)) = (first.bem, second.bem)
+        && one.fingerprint != other.fingerprint
+    {
+        warnings.push(format!("the answers were judged by two models, {} and {}", one.model, other.model));
+    }
+    for side in [first, second].into_iter().filter(|side| side.unjudged > 0) {
+        warnings
+            .push(format!("{}: {} answers were not judged by BEM yet and count as wrong", side.name, side.unjudged));
     }
     if first.manifest.shard != second.manifest.shard {
         warnings.push("the parts differ: only the questions that both have are compared".into());
@@ -149,7 +164,10 @@ fn pair(first: &Side, second: &Side, modes: [Mode; 2], warnings: &mut Vec<String
     for a in &before {
         let Some(b) = after.get(a.0.id.as_str()) else { continue };
         if a.0.text != b.0.text {
-            return Err(refused(format!("question {} is {:?} in one and {:?} in the other", a.0.id, a.0.text, b.0.text)));
+            return Err(refused(format!(
+                "question {} is {:?} in one and {:?} in the other",
+                a.0.id, a.0.text, b.0.text
+            )));
         }
         if a.1.metric != b.1.metric {
             return Err(refused(format!("one is scored by {}, the other by {}", a.1.metric, b.1.metric)));
@@ -187,7 +205,8 @@ fn pair(first: &Side, second: &Side, modes: [Mode; 2], warnings: &mut Vec<String
         .collect()
     };
     let (gained, lost) = (changed(&|a, b| !a && b), changed(&|a, b| a && !b));
-    let row = |name: &str, values: &[f64]| Row::proportion(name, metric, values.iter().sum::<f64>() as usize, values.len());
+    let row =
+        |name: &str, values: &[f64]| Row::proportion(name, metric, values.iter().sum::<f64>() as usize, values.len());
     Ok(Pair {
         modes,
         metric,
@@ -249,8 +268,8 @@ mod tests {
         let (one, two) = (manifest("k"), manifest("k"));
         let a = asked(&all, Mode::Retrieved, |n| n < 10);
         let b = asked(&all, Mode::Retrieved, |n| n < 17 && n != 0);
-        let a = Side { name: "a", manifest: &one, asked: &a };
-        let b = Side { name: "b", manifest: &two, asked: &b };
+        let a = Side { name: "a", manifest: &one, asked: &a, bem: None, unjudged: 0 };
+        let b = Side { name: "b", manifest: &two, asked: &b, bem: None, unjudged: 0 };
         let compared = Comparison::new(&a, &b).unwrap();
         assert!(compared.warnings.is_empty() && compared.differences.is_empty(), "{:?}", compared.warnings);
         let pair = &compared.pairs[0];
@@ -267,13 +286,18 @@ mod tests {
         let all = questions("yes");
         let (one, two) = (manifest("k"), manifest("l"));
         let answers = asked(&all, Mode::Retrieved, |_| true);
-        let a = Side { name: "a", manifest: &one, asked: &answers };
-        let b = Side { name: "b", manifest: &two, asked: &answers[..5] };
+        let a = Side { name: "a", manifest: &one, asked: &answers, bem: None, unjudged: 0 };
+        let b = Side { name: "b", manifest: &two, asked: &answers[..5], bem: None, unjudged: 0 };
         let compared = Comparison::new(&a, &b).unwrap();
         assert!(compared.warnings[0].starts_with("the knowledge bases differ"), "{:?}", compared.warnings);
         assert!(compared.warnings[1].contains("15 questions are in one run alone"), "{:?}", compared.warnings);
         assert_eq!(compared.differences.len(), 2);
         assert_eq!(compared.pairs[0].mcnemar_p, 1.0);
+        let bem = |fingerprint: &str| Bem { model: "m".into(), fingerprint: fingerprint.into(), port: true };
+        let (x, y) = (bem("x"), bem("y"));
+        let judged = Comparison::new(&Side { bem: Some(&x), ..a }, &Side { bem: Some(&y), unjudged: 3, ..b }).unwrap();
+        let warned = judged.warnings.join("; ");
+        assert!(warned.contains("judged by two models") && warned.contains("b: 3 answers were not judged"), "{warned}");
     }
 
     #[test]
@@ -285,7 +309,7 @@ mod tests {
         let mut c = a.clone();
         c.iter_mut().for_each(|(_, s)| s.metric = "another");
         fn side<'a>(run: &'a Manifest, asked: &'a [Asked<'a>]) -> Side<'a> {
-            Side { name: "x", manifest: run, asked }
+            Side { name: "x", manifest: run, asked, bem: None, unjudged: 0 }
         }
         let said = |b: &[Asked]| Comparison::new(&side(&run, &a), &side(&run, b)).unwrap_err().to_string();
         assert!(said(&b).contains("has other references"), "{}", said(&b));

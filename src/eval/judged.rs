@@ -80,6 +80,12 @@ impl Judged {
         &self.bem
     }
 
+    /// Whether an answer was judged beside every reference.
+    #[must_use]
+    pub fn knows(&self, question: &Question, answer: &str) -> bool {
+        triples(question, answer).all(|triple| self.probabilities.contains_key(&triple.key()))
+    }
+
     /// Whether an answer is equivalent to any reference; `None` where none was judged.
     #[must_use]
     pub fn accepts(&self, question: &Question, answer: &str) -> Option<bool> {
@@ -141,7 +147,13 @@ impl Judged {
                 break;
             }
             let triples: Vec<Triple> = part.iter().map(|(_, triple)| (*triple).clone()).collect();
-            for ((key, _), probability) in part.iter().zip(judge(&triples)?) {
+            for ((key, triple), probability) in part.iter().zip(judge(&triples)?) {
+                if !probability.is_finite() {
+                    let (text, model) = (&triple.candidate, &bem.model);
+                    return Err(EvalError::Judge(format!(
+                        "{model} says {probability} of {text:?}; see whether its weights are whole"
+                    )));
+                }
                 let line = Line { key: key.clone(), probability };
                 if let Some(log) = &mut log {
                     log.append(&line)?;
@@ -206,6 +218,9 @@ mod tests {
         let judged = Judged::ask(bem(false), &asked, None, judge, GO).unwrap();
         assert_eq!(judged.accepts(&all[0], "William and Mary"), Some(true), "one reference is enough");
         assert_eq!(judged.accepts(&all[0], "nobody"), None);
+        assert!(judged.knows(&all[0], "William and Mary") && !judged.knows(&all[0], "nobody"));
+        let broken = Judged::ask(bem(false), &asked, None, |t| Ok(vec![f32::NAN; t.len()]), GO).unwrap_err();
+        assert!(broken.to_string().contains("bem says NaN of \"William and Mary\""), "{broken}");
         let with = Judge::Bem(&judged);
         assert_eq!(with.score(&all[0], "William and Mary"), Some(true));
         assert_eq!(with.score(&all[0], "menger family"), Some(true), "an exact match is not asked about");

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::EvalError;
-use crate::io::{AtomicFile, IoError, JsonlReader, JsonlWriter, write_line};
+use crate::io::{AtomicFile, IoError, JsonlWriter, write_line};
 
 /// How a log begins.
 const START: &[u8] = b"{\"run\":";
@@ -22,14 +22,6 @@ const START: &[u8] = b"{\"run\":";
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     run: Value,
-}
-
-/// A line of the file.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Line<T> {
-    Header(Header),
-    Entry(T),
 }
 
 /// A log that is written.
@@ -77,7 +69,8 @@ impl Log {
     }
 }
 
-/// Reads a log: what run it is goes to `check`, each entry to `take`.
+/// Reads a log: what run it is goes to `check`, each entry to `take`. A last line without an end, as a crash or somebody
+/// who is writing leaves it, is not read.
 ///
 /// # Errors
 /// A file that cannot be read, a damaged line, or what either of them says.
@@ -86,22 +79,42 @@ pub fn read<T: DeserializeOwned>(
     check: impl FnOnce(&Value) -> Result<(), EvalError>,
     mut take: impl FnMut(T) -> Result<(), EvalError>,
 ) -> Result<(), EvalError> {
-    let other = |found: &str, expected: &str| EvalError::OtherRun {
-        path: path.to_owned(),
-        field: "first line".to_owned(),
-        found: found.to_owned(),
-        expected: expected.to_owned(),
-    };
+    let bad = |line: usize, reason: String| IoError::Line { path: path.to_owned(), line, reason };
     let mut check = Some(check);
-    for line in JsonlReader::<Line<T>>::open(path)? {
-        match (line?.1, check.take()) {
-            (Line::Header(header), Some(check)) => check(&header.run)?,
-            (Line::Entry(entry), None) => take(entry)?,
-            (Line::Header(_), None) => return Err(other("a second one", "one")),
-            (Line::Entry(_), Some(_)) => return Err(other("an entry", "the description of the run")),
+    for (n, line) in Lines::open(path)?.enumerate() {
+        let line = line?;
+        match check.take() {
+            Some(check) => {
+                let header: Header = serde_json::from_slice(&line)
+                    .map_err(|e| bad(1, format!("{e}; expected the description of the run, {{\"run\":")))?;
+                check(&header.run)?;
+            }
+            None if line.iter().all(u8::is_ascii_whitespace) => {}
+            None => take(serde_json::from_slice(&line).map_err(|e| bad(n + 1, e.to_string()))?)?,
         }
     }
     Ok(())
+}
+
+/// Lines with their ends; not what stands behind the last end.
+struct Lines(BufReader<fs_err::File>);
+
+impl Lines {
+    fn open(path: &Path) -> std::io::Result<Self> {
+        Ok(Self(BufReader::with_capacity(1 << 16, fs_err::File::open(path)?)))
+    }
+}
+
+impl Iterator for Lines {
+    type Item = std::io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = Vec::new();
+        match self.0.read_until(b'\n', &mut line) {
+            Ok(_) => line.ends_with(b"\n").then_some(Ok(line)),
+            Err(e) => Some(Err(e)),
+        }
+    }
 }
 
 /// Writes a log that is whole, in place of whatever was there.
@@ -118,17 +131,21 @@ pub fn write_whole<T: Serialize>(path: &Path, run: &Value, entries: impl Iterato
 }
 
 /// Writes the entries of several logs of one run into one, as they are. `change` is given each first line; afterwards all
-/// must be equal.
+/// must be equal. `keep` is given each entry.
 ///
 /// # Errors
 /// A log that cannot be read, first lines that differ, or what cannot be written.
-pub fn copy(from: &[PathBuf], into: &Path, change: impl Fn(&mut Value)) -> Result<(), EvalError> {
+pub fn copy(
+    from: &[PathBuf],
+    into: &Path,
+    change: impl Fn(&mut Value),
+    mut keep: impl FnMut(&[u8]) -> bool,
+) -> Result<(), EvalError> {
     let mut file = AtomicFile::create(into)?;
     let mut head: Option<Value> = None;
     for path in from {
-        let mut lines = BufReader::new(fs_err::File::open(path)?);
-        let mut line = Vec::new();
-        lines.read_until(b'\n', &mut line)?;
+        let mut lines = Lines::open(path)?;
+        let line = lines.next().transpose()?.unwrap_or_default();
         let bad = |reason: String| IoError::Line { path: path.clone(), line: 1, reason };
         let mut found: Header = serde_json::from_slice(&line).map_err(|e| bad(e.to_string()))?;
         change(&mut found.run);
@@ -139,14 +156,11 @@ pub fn copy(from: &[PathBuf], into: &Path, change: impl Fn(&mut Value)) -> Resul
                 head = Some(found.run);
             }
         }
-        loop {
-            line.clear();
-            lines.read_until(b'\n', &mut line)?;
-            // A line without an end was torn.
-            if !line.ends_with(b"\n") {
-                break;
+        for line in lines {
+            let line = line?;
+            if keep(&line) {
+                file.write_all(&line)?;
             }
-            file.write_all(&line)?;
         }
     }
     Ok(file.commit()?)

@@ -7,18 +7,23 @@
 //! | a JSON object | `{"…": "…", …}`, from id to answer |
 //! | CSV | two columns of those names, among others |
 //!
-//! The id may be called `data_id`, `question_id`, `id` or `qid`, the answer `prediction`, `answer`, `pred` or `output`.
+//! The id may be called `data_id`, `question_id`, `id` or `qid`, the answer `prediction`, `pred`,
+//! `output` or `answer`; where there are several, the first of these counts.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::answers::{Mode, Outcome, Reply};
 use super::{EvalError, Question};
 
 const IDS: [&str; 4] = ["data_id", "question_id", "id", "qid"];
-const ANSWERS: [&str; 4] = ["prediction", "answer", "pred", "output"];
+// Some write the reference beside the prediction, and call it `answer`.
+const ANSWERS: [&str; 4] = ["prediction", "pred", "output", "answer"];
 
 /// What to do about questions without a prediction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,10 +94,42 @@ impl Predictions {
             };
             let error = reply.is_none().then(|| "no prediction".to_owned());
             let (id, text, reference) = (question.id.clone(), question.text.clone(), question.reference());
-            let outcome = Outcome { id, mode: Mode::Predicted, question: text, reference, reply, error, seconds: 0.0, remembered: false };
+            let outcome = Outcome {
+                id,
+                mode: Mode::Predicted,
+                question: text,
+                reference,
+                reply,
+                error,
+                seconds: 0.0,
+                remembered: false,
+            };
             Some((question, outcome))
         };
         Ok(questions.iter().filter_map(outcome).collect())
+    }
+}
+
+/// An object's entries as they are written: a map would keep the last of two under one id.
+struct Entries(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visit;
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Entries;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Visit)
     }
 }
 
@@ -113,7 +150,7 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 fn pair(value: &Value) -> Option<(String, String)> {
-    let of = |names: &[&str]| names.iter().find_map(|name| value.get(name).and_then(text_of));
+    let of = |names: &[&str]| names.iter().find_map(|name| value.get(name)).and_then(text_of);
     Some((of(&IDS)?, of(&ANSWERS)?))
 }
 
@@ -125,14 +162,14 @@ fn list(text: &str) -> Pairs {
 
 fn object(text: &str) -> Pairs {
     // One object from id to answer, unless it has the names of a row.
-    if let Ok(Value::Object(map)) = serde_json::from_str(text)
-        && pair(&Value::Object(map.clone())).is_none()
+    if let Ok(Entries(entries)) = serde_json::from_str(text)
+        && ![&IDS, &ANSWERS].iter().all(|names| entries.iter().any(|(name, _)| names.contains(&name.as_str())))
     {
-        let entry = |(id, answer): (&String, &Value)| match text_of(answer) {
-            Some(answer) => Ok((id.clone(), answer)),
+        let entry = |(id, answer): (String, Value)| match text_of(&answer) {
+            Some(answer) => Ok((id, answer)),
             None => Err(format!("the answer of {id:?} is no text; expected an object from id to answer")),
         };
-        return map.iter().map(entry).collect();
+        return entries.into_iter().map(entry).collect();
     }
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
@@ -148,7 +185,11 @@ fn columns(text: &str) -> Pairs {
     let header = reader.headers().map_err(|e| e.to_string())?.clone();
     let at = |names: &[&str]| names.iter().find_map(|name| header.iter().position(|found| found.trim() == *name));
     let (Some(id), Some(answer)) = (at(&IDS), at(&ANSWERS)) else {
-        return Err(format!("its columns are {}; {}", header.iter().take(20).collect::<Vec<_>>().join(", "), expected()));
+        return Err(format!(
+            "its columns are {}; {}",
+            header.iter().take(20).collect::<Vec<_>>().join(", "),
+            expected()
+        ));
     };
     let row = |record: Result<csv::StringRecord, csv::Error>| {
         let record = record.map_err(|e| e.to_string())?;
@@ -181,6 +222,8 @@ mod tests {
         ] {
             assert_eq!(read_text(text).unwrap(), expected, "{text}");
         }
+        let beside = read_text("data_id,question,answer,pred\na,q,gold,x\n").unwrap();
+        assert_eq!(beside.0["a"], "x", "what is called a prediction is one");
         let one = read_text("{\"data_id\":\"a\",\"prediction\":\"x\"}").unwrap();
         assert_eq!(one.0["a"], "x", "one line is no object from id to answer");
     }
@@ -188,12 +231,18 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_with_its_place() {
         let said = |text: &str| read_text(text).unwrap_err().to_string();
-        assert!(said("{\"data_id\":\"a\",\"prediction\":\"x\"}\n{\"data_id\":\"b\"}").contains("line 2: expected an id"));
+        assert!(
+            said("{\"data_id\":\"a\",\"prediction\":\"x\"}\n{\"data_id\":\"b\"}").contains("line 2: expected an id")
+        );
         assert!(said("[{\"data_id\":\"a\"}]").contains("entry 1: expected an id"));
         assert!(said("{\"a\": [1]}").contains("the answer of \"a\" is no text"));
+        assert!(said("{\"a\": \"x\", \"a\": \"y\"}").contains("two predictions for question a"));
+        assert!(said("{\"id\":\"a\",\"prediction\":null,\"answer\":\"gold\"}").contains("line 1: expected an id"));
         assert!(said("question,answer\nq,a").contains("its columns are question, answer; expected an id (data_id"));
         assert!(said(" \n").contains("the file is empty"));
-        assert!(said("{\"data_id\":\"a\",\"prediction\":\"x\"}\n{\"data_id\":\"a\",\"prediction\":\"y\"}").contains("two"));
+        assert!(
+            said("{\"data_id\":\"a\",\"prediction\":\"x\"}\n{\"data_id\":\"a\",\"prediction\":\"y\"}").contains("two")
+        );
     }
 
     #[test]

@@ -49,7 +49,7 @@ struct Line {
 /// What was found for one question.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Retrieval {
-    /// The first candidates, as many as are read on.
+    /// The first candidates, those of as many articles as are read on.
     pub first: Vec<Candidate>,
     /// Place of the right article among the articles found, from 1.
     pub article: Option<usize>,
@@ -71,13 +71,18 @@ impl Retrieval {
     fn new(question: &Question, line: Line, keep: usize) -> Self {
         let gold = Gold::of(question);
         let mut articles: Vec<&str> = Vec::new();
-        let mut retrieval = Self { found: line.candidates.len(), error: line.error, seconds: line.seconds, ..Self::default() };
+        let mut kept = 0;
+        let mut retrieval =
+            Self { found: line.candidates.len(), error: line.error, seconds: line.seconds, ..Self::default() };
         for (n, candidate) in line.candidates.iter().enumerate() {
             if !articles.contains(&candidate.url.as_str()) {
                 articles.push(&candidate.url);
                 if retrieval.article.is_none() && gold.is_article(&candidate.url) {
                     retrieval.article = Some(articles.len());
                 }
+            }
+            if articles.len() <= keep {
+                kept = n + 1;
             }
             if let Some(section) = candidate.section {
                 retrieval.parts = true;
@@ -89,7 +94,7 @@ impl Retrieval {
                 retrieval.holds = Some(n + 1);
             }
         }
-        retrieval.first = line.candidates.into_iter().take(keep).collect();
+        retrieval.first = line.candidates.into_iter().take(kept).collect();
         retrieval
     }
 }
@@ -99,7 +104,7 @@ impl Retrieval {
 pub struct Options {
     /// Questions that are under way at once.
     pub concurrency: usize,
-    /// Candidates of each question that are kept in memory.
+    /// Articles of each question whose candidates are kept in memory.
     pub keep: usize,
 }
 
@@ -126,6 +131,8 @@ pub fn run(
     let by_id: HashMap<&str, &Question> = questions.iter().map(|q| (q.id.as_str(), *q)).collect();
     let mut found = Retrievals::new();
     let mut log = Log::open(path, about, |line| take(path, &by_id, &mut found, line, options.keep))?;
+    // What failed is searched for again.
+    found.retain(|_, found| found.error.is_none());
     let left: Vec<&Question> = questions.iter().copied().filter(|q| !found.contains_key(&q.id)).collect();
     let total = questions.len();
     if progress(found.len(), total).is_break() || left.is_empty() {
@@ -192,9 +199,8 @@ fn take(
             expected: question.text.clone(),
         });
     }
-    if line.error.is_none() {
-        found.insert(line.id.clone(), Retrieval::new(question, line, keep));
-    }
+    // A later line of the same question takes the place of one that failed.
+    found.insert(line.id.clone(), Retrieval::new(question, line, keep));
     Ok(())
 }
 
@@ -247,7 +253,7 @@ mod tests {
         let found = run(&refs, (&log, &json!(1)), OPTIONS, search, GO).unwrap();
         let first = &found["E-VQA_0"];
         assert_eq!((first.article, first.section, first.holds, first.found), (Some(2), Some(4), Some(4), 4));
-        assert!(first.parts && first.first.len() == 2);
+        assert!(first.parts && first.first.len() == 4, "two articles, two parts of each");
         let read = load(&log, &refs, 2).unwrap();
         assert_eq!(read, found, "scores are read as they were written");
     }
@@ -260,7 +266,8 @@ mod tests {
         let whole = run(&refs, (&dir.path().join("whole"), &json!({"k": 4})), OPTIONS, search, GO).unwrap();
         for stop_at in [1, 7, 22] {
             let log = dir.path().join(format!("{stop_at}"));
-            let stop = |done: usize, _| if done >= stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+            let stop =
+                |done: usize, _| if done >= stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
             let part = run(&refs, (&log, &json!({"k": 4})), OPTIONS, search, stop).unwrap();
             assert!((stop_at..stop_at + 2 * OPTIONS.concurrency + 1).contains(&part.len()), "{}", part.len());
             let text = fs_err::read_to_string(&log).unwrap();
@@ -272,7 +279,9 @@ mod tests {
             };
             let second = run(&refs, (&log, &json!({"k": 4})), OPTIONS, counting, GO).unwrap();
             assert_eq!(asked.into_inner(), 23 - (part.len() - 1));
-            let same = |a: &Retrieval, b: &Retrieval| Retrieval { seconds: 0.0, ..a.clone() } == Retrieval { seconds: 0.0, ..b.clone() };
+            let same = |a: &Retrieval, b: &Retrieval| {
+                Retrieval { seconds: 0.0, ..a.clone() } == Retrieval { seconds: 0.0, ..b.clone() }
+            };
             assert!(second.len() == 23 && whole.iter().all(|(id, found)| same(found, &second[id])));
         }
         let other = run(&refs, (&dir.path().join("7"), &json!({"k": 5})), OPTIONS, search, GO).unwrap_err();

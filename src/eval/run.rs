@@ -11,7 +11,7 @@
 //!
 //! A run may be split over machines by [`Shard`]; [`merge`] puts the parts together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -82,6 +82,12 @@ impl From<Shard> for String {
     fn from(shard: Shard) -> Self {
         shard.to_string()
     }
+}
+
+/// The beginning of every entry.
+#[derive(Deserialize)]
+struct Id {
+    id: String,
 }
 
 /// What was read of the data set.
@@ -163,7 +169,7 @@ pub struct RunFolder {
     manifest: Manifest,
     questions: Vec<Question>,
     /// Held while it is written to.
-    _lock: Option<DirLock>,
+    lock: Option<DirLock>,
 }
 
 impl RunFolder {
@@ -186,7 +192,7 @@ impl RunFolder {
         // The pictures may lie elsewhere by now; the questions are the same.
         write_questions(dir, &questions)?;
         manifest.write(dir)?;
-        Ok(Self { dir: dir.to_owned(), manifest, questions, _lock: Some(lock) })
+        Ok(Self { dir: dir.to_owned(), manifest, questions, lock: Some(lock) })
     }
 
     /// Opens a run to read it.
@@ -197,7 +203,7 @@ impl RunFolder {
         let manifest = Manifest::read(dir)?;
         let rows = JsonlReader::<Question>::open(&dir.join(QUESTIONS))?;
         let questions = rows.map(|row| Ok(row?.1)).collect::<Result<_, IoError>>()?;
-        Ok(Self { dir: dir.to_owned(), manifest, questions, _lock: None })
+        Ok(Self { dir: dir.to_owned(), manifest, questions, lock: None })
     }
 
     /// The folder.
@@ -256,20 +262,60 @@ impl RunFolder {
         write_whole(&self.answer_log(), &self.answer_head(), outcomes)
     }
 
-    /// The answers that are there: the last one of each question in each mode, by mode, in the order of the questions.
+    /// Takes over what another run found, of this run's questions, where nothing has been searched for yet.
+    ///
+    /// # Errors
+    /// [`EvalError::OtherRun`] for a search of other data, by another retriever, or in another knowledge base: nothing is then
+    /// taken over. [`EvalError::NoRun`] for a run that has not searched.
+    pub fn take_over(&self, from: &Self) -> Result<(), EvalError> {
+        let log = from.retrieval_log();
+        if !log.is_file() {
+            return Err(EvalError::NoRun { path: log });
+        }
+        let (mut theirs, head) = (from.retrieval_head(), self.retrieval_head());
+        forget_shard(&mut theirs);
+        refuse_other_run(&log, &theirs, &self.manifest.retrieval)?;
+        if self.retrieval_log().exists() {
+            return Ok(());
+        }
+        let ids: HashSet<&str> = self.questions.iter().map(|question| question.id.as_str()).collect();
+        let ours = |line: &[u8]| serde_json::from_slice::<Id>(line).is_ok_and(|line| ids.contains(&*line.id));
+        copy(&[log], &self.retrieval_log(), |found| found.clone_from(&head), ours)
+    }
+
+    /// Keeps others from writing to a run that was opened to be read.
+    ///
+    /// # Errors
+    /// [`IoError::Locked`].
+    pub fn lock(&mut self) -> Result<(), EvalError> {
+        if self.lock.is_none() {
+            self.lock = Some(DirLock::acquire(&self.dir)?);
+        }
+        Ok(())
+    }
+
+    /// The answers that are there: the last one of each question in each mode, by mode, in the order of the questions. The
+    /// texts of passages, which are most of it, are kept of those questions alone whose id `with_texts` takes.
     ///
     /// # Errors
     /// A log that cannot be read.
-    pub fn outcomes(&self) -> Result<Vec<(&Question, Outcome)>, EvalError> {
+    pub fn outcomes(&self, with_texts: impl Fn(&str) -> bool) -> Result<Vec<(&Question, Outcome)>, EvalError> {
         let path = self.answer_log();
         if !path.exists() {
             return Ok(Vec::new());
         }
-        let mut found = std::collections::HashMap::new();
-        read(&path, |_| Ok(()), |outcome: Outcome| {
-            found.insert((outcome.id.clone(), outcome.mode), outcome);
-            Ok(())
-        })?;
+        let mut found = HashMap::new();
+        read(
+            &path,
+            |_| Ok(()),
+            |mut outcome: Outcome| {
+                if !with_texts(&outcome.id) {
+                    outcome.forget_texts();
+                }
+                found.insert((outcome.id.clone(), outcome.mode), outcome);
+                Ok(())
+            },
+        )?;
         let modes: BTreeSet<Mode> = found.keys().map(|(_, mode)| *mode).collect();
         let mut all = Vec::with_capacity(found.len());
         for mode in modes {
@@ -280,6 +326,13 @@ impl RunFolder {
             }
         }
         Ok(all)
+    }
+}
+
+/// The whole run's first line, of one of its parts.
+fn forget_shard(head: &mut Value) {
+    if let Some(head) = head.as_object_mut() {
+        head.remove("shard");
     }
 }
 
@@ -298,7 +351,9 @@ fn write_questions(dir: &Path, questions: &[Question]) -> Result<(), EvalError> 
 /// Parts of different runs, a part that is missing or there twice, or a file that cannot be read or written.
 pub fn merge(parts: &[PathBuf], into: &Path) -> Result<RunFolder, EvalError> {
     if into.join(MANIFEST).exists() {
-        return Err(EvalError::Merge { reason: format!("{}: a run is there already; name another folder", into.display()) });
+        return Err(EvalError::Merge {
+            reason: format!("{}: a run is there already; name another folder", into.display()),
+        });
     }
     let mut folders = parts.iter().map(|dir| RunFolder::read(dir)).collect::<Result<Vec<_>, _>>()?;
     let numbered = |folder: &RunFolder| folder.manifest.shard.map_or((0, 0), |shard| (shard.of, shard.number));
@@ -324,11 +379,7 @@ pub fn merge(parts: &[PathBuf], into: &Path) -> Result<RunFolder, EvalError> {
     for name in [RETRIEVAL, ANSWERS, BEM] {
         let parts: Vec<PathBuf> = parts.iter().map(|dir| dir.join(name)).filter(|path| path.exists()).collect();
         if !parts.is_empty() {
-            copy(&parts, &into.join(name), |head| {
-                if let Some(head) = head.as_object_mut() {
-                    head.remove("shard");
-                }
-            })?;
+            copy(&parts, &into.join(name), forget_shard, |_| true)?;
         }
     }
     // Dealt out one by one, they are gathered one by one.
@@ -399,7 +450,7 @@ mod tests {
         let whole = RunFolder::read(&at("whole")).unwrap();
         assert_eq!((merged.questions(), merged.manifest()), (whole.questions(), whole.manifest()));
         let plain = |folder: &RunFolder| -> Vec<(String, Reply)> {
-            folder.outcomes().unwrap().into_iter().map(|(_, o)| (o.id, o.reply.unwrap())).collect()
+            folder.outcomes(|_| true).unwrap().into_iter().map(|(_, o)| (o.id, o.reply.unwrap())).collect()
         };
         assert_eq!(plain(&merged), plain(&whole));
         drop(merged);
@@ -409,7 +460,7 @@ mod tests {
         answered(&at("merged"), more, questions(11));
         let both = RunFolder::read(&at("merged")).unwrap();
         assert_eq!(both.manifest().modes, [Mode::OracleEntity, Mode::NoRetrieval]);
-        assert_eq!(both.outcomes().unwrap().len(), 22);
+        assert_eq!(both.outcomes(|_| true).unwrap().len(), 22);
 
         let said = |parts: &[PathBuf]| merge(parts, &at("other")).unwrap_err().to_string();
         assert!(said(&parts[..2]).contains("found 1/3, 3/3; expected every part"), "{}", said(&parts[..2]));

@@ -49,8 +49,10 @@ pub enum Cause {
     EntityMissed,
     /// The article is, but no section that holds the answer was before the reader.
     SectionMissed,
-    /// The answer was before the reader, or nothing was looked for.
+    /// A section that holds the answer was before the reader, or nothing was to be looked for.
     ReaderWrong,
+    /// The answer is wrong, and nobody knows where it went wrong: the data set names no section, or another system answered.
+    Wrong,
     /// There is no answer, and none was claimed.
     Abstained,
     /// There is no answer: an error.
@@ -61,11 +63,12 @@ pub enum Cause {
 
 impl Cause {
     /// All of them, from good to bad.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Right,
         Self::EntityMissed,
         Self::SectionMissed,
         Self::ReaderWrong,
+        Self::Wrong,
         Self::Abstained,
         Self::Failed,
         Self::Unscored,
@@ -79,6 +82,7 @@ impl Cause {
             Self::EntityMissed => "entity missed",
             Self::SectionMissed => "section missed",
             Self::ReaderWrong => "reader wrong",
+            Self::Wrong => "wrong",
             Self::Abstained => "abstained",
             Self::Failed => "failed",
             Self::Unscored => "unscored",
@@ -149,7 +153,9 @@ impl Scored {
             (None, ..) => Cause::Unscored,
             (_, Some(false), _) => Cause::EntityMissed,
             (_, _, Some(false)) => Cause::SectionMissed,
-            _ => Cause::ReaderWrong,
+            (_, _, Some(true)) => Cause::ReaderWrong,
+            _ if self.outcome.mode == Mode::NoRetrieval => Cause::ReaderWrong,
+            _ => Cause::Wrong,
         }
     }
 }
@@ -165,10 +171,7 @@ impl<'a> Gold<'a> {
     /// Of a question.
     #[must_use]
     pub fn of(question: &'a Question) -> Self {
-        Self {
-            articles: question.urls.iter().map(|url| article_key(url)).collect(),
-            sections: &question.section_ids,
-        }
+        Self { articles: question.urls.iter().map(|url| article_key(url)).collect(), sections: &question.section_ids }
     }
 
     /// Whether it is an article that the data set names.
@@ -202,7 +205,8 @@ mod tests {
     fn scored(mode: Mode, reply: Result<Reply, &str>) -> Scored {
         let (reply, error) = reply.map_or_else(|e| (None, Some(e.to_owned())), |reply| (Some(reply), None));
         let (id, question_, reference) = ("E-VQA_0".to_owned(), "When?".to_owned(), "1925".to_owned());
-        let outcome = Outcome { id, mode, question: question_, reference, reply, error, seconds: 0.0, remembered: false };
+        let outcome =
+            Outcome { id, mode, question: question_, reference, reply, error, seconds: 0.0, remembered: false };
         Scored::new(&question(), outcome, &Judge::Text)
     }
 

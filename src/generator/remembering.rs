@@ -17,6 +17,7 @@ type Kept = Arc<Mutex<HashMap<[u8; 32], Vec<Chunk>>>>;
 pub struct Remembering {
     inner: Arc<dyn Generator>,
     kept: Kept,
+    asked: AtomicUsize,
     recalled: AtomicUsize,
 }
 
@@ -24,13 +25,13 @@ impl Remembering {
     /// Remembers what `inner` says.
     #[must_use]
     pub fn new(inner: Arc<dyn Generator>) -> Self {
-        Self { inner, kept: Kept::default(), recalled: AtomicUsize::new(0) }
+        Self { inner, kept: Kept::default(), asked: AtomicUsize::new(0), recalled: AtomicUsize::new(0) }
     }
 
-    /// Requests that were not asked, so far.
+    /// Requests so far: those that the other was asked, and those that were remembered.
     #[must_use]
-    pub fn recalled(&self) -> usize {
-        self.recalled.load(Ordering::Relaxed)
+    pub fn counts(&self) -> (usize, usize) {
+        (self.asked.load(Ordering::Relaxed), self.recalled.load(Ordering::Relaxed))
     }
 
     /// Identity of a request, with the very bytes of its picture; `None` where that cannot be read.
@@ -76,6 +77,7 @@ impl Generator for Remembering {
             });
             return rx;
         }
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let mut chunks = self.inner.generate(request);
         let kept = Arc::clone(&self.kept);
         runtime.spawn(async move {

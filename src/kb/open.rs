@@ -1,5 +1,6 @@
 //! A finished knowledge base, open.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::place::{Home, Place};
@@ -10,6 +11,15 @@ use crate::io::DirLock;
 
 /// Parts that are looked for at first, for each article that is wanted.
 const PARTS_PER_ARTICLE: usize = 4;
+
+/// How it is searched.
+#[derive(Clone, Copy)]
+struct Find {
+    /// Every embedding is compared.
+    exact: bool,
+    /// An article may come several times.
+    every_part: bool,
+}
 
 /// A knowledge base that this process has open, alone.
 pub struct KnowledgeBase {
@@ -74,7 +84,16 @@ impl KnowledgeBase {
     /// # Errors
     /// [`KbError::Query`] for another shape, a NaN or a zero vector; [`KbError::Store`].
     pub fn search(&self, vectors: &[f32], words: Option<&str>, k: usize) -> Result<Vec<Hit>, KbError> {
-        self.find(vectors, words, k, false)
+        self.find(vectors, words, k, Find { exact: false, every_part: false })
+    }
+
+    /// As [`KnowledgeBase::search`], but the `k` nearest parts where parts of articles are embedded: an article may come
+    /// several times.
+    ///
+    /// # Errors
+    /// As [`KnowledgeBase::search`].
+    pub fn search_parts(&self, vectors: &[f32], words: Option<&str>, k: usize) -> Result<Vec<Hit>, KbError> {
+        self.find(vectors, words, k, Find { exact: false, every_part: true })
     }
 
     /// As [`KnowledgeBase::search`] without words, comparing every embedding instead of walking a graph.
@@ -82,10 +101,10 @@ impl KnowledgeBase {
     /// # Errors
     /// As [`KnowledgeBase::search`].
     pub fn search_all(&self, vectors: &[f32], k: usize) -> Result<Vec<Hit>, KbError> {
-        self.find(vectors, None, k, true)
+        self.find(vectors, None, k, Find { exact: true, every_part: false })
     }
 
-    fn find(&self, vectors: &[f32], words: Option<&str>, k: usize, exact: bool) -> Result<Vec<Hit>, KbError> {
+    fn find(&self, vectors: &[f32], words: Option<&str>, k: usize, how: Find) -> Result<Vec<Hit>, KbError> {
         let config = &self.manifest.store;
         if let Some(reason) = bad_vectors(vectors, config) {
             return Err(KbError::Query(reason));
@@ -95,12 +114,12 @@ impl KnowledgeBase {
         }
         let words = words.filter(|words| config.words && !words.trim().is_empty());
         // Several parts of one article may be near: enough of them that `k` articles are.
-        let in_parts = self.manifest.recipe.unit != EmbedUnit::Article;
+        let in_parts = self.manifest.recipe.unit != EmbedUnit::Article && !how.every_part;
         let mut limit = if in_parts { k.saturating_mul(PARTS_PER_ARTICLE) } else { k };
         loop {
-            let found = self.store.search(&Query { vectors, words, limit, exact })?;
+            let found = self.store.search(&Query { vectors, words, limit, exact: how.exact })?;
             let all = (found.len() as u64) < (limit as u64).min(self.manifest.counts.embeddings);
-            let hits = self.hits(found, words.is_some())?;
+            let hits = self.hits(found, words.is_some(), how.every_part)?;
             if hits.len() >= k || !in_parts || all || limit as u64 >= self.manifest.counts.embeddings {
                 return Ok(hits.into_iter().take(k).collect());
             }
@@ -108,8 +127,8 @@ impl KnowledgeBase {
         }
     }
 
-    /// Articles of what was found, each with its best part, best first.
-    fn hits(&self, found: Vec<(Payload, f32)>, fused: bool) -> Result<Vec<Hit>, KbError> {
+    /// Articles of what was found, each with its best part or with every one, best first.
+    fn hits(&self, found: Vec<(Payload, f32)>, fused: bool, every_part: bool) -> Result<Vec<Hit>, KbError> {
         // A sum over the query's vectors becomes their mean.
         let scale = if fused { 1.0 } else { 1.0 / self.manifest.store.vectors as f32 };
         let mut hits = Vec::new();
@@ -119,20 +138,29 @@ impl KnowledgeBase {
                 Payload::Article(record) => {
                     hits.push(Hit { article: record.into_article(), score: score * scale, part: None });
                 }
-                Payload::Part(part) if parts.iter().all(|(url, ..)| *url != part.part_of) => {
+                Payload::Part(part) if every_part || parts.iter().all(|(url, ..)| *url != part.part_of) => {
                     let found = Found { section: part.section, picture: part.picture };
                     parts.push((part.part_of, score * scale, found));
                 }
                 Payload::Part(_) => {}
             }
         }
-        let ids: Vec<_> = parts.iter().map(|(url, ..)| point_id(url)).collect();
-        for ((url, score, part), article) in parts.into_iter().zip(self.store.get(&ids)?) {
+        let mut urls: Vec<&str> = parts.iter().map(|(url, ..)| url.as_str()).collect();
+        urls.sort_unstable();
+        urls.dedup();
+        let ids: Vec<_> = urls.iter().map(|url| point_id(url)).collect();
+        let mut articles = HashMap::new();
+        for (url, article) in urls.into_iter().zip(self.store.get(&ids)?) {
             let Some(Payload::Article(record)) = article else {
                 let reason = format!("a part of {url}, but not the article");
-                return Err(StoreError::BadPayload { id: point_id(&url).to_string(), reason }.into());
+                return Err(StoreError::BadPayload { id: point_id(url).to_string(), reason }.into());
             };
-            hits.push(Hit { article: record.into_article(), score, part: Some(part) });
+            articles.insert(url, record.into_article());
+        }
+        for (url, score, part) in &parts {
+            if let Some(article) = articles.get(url.as_str()) {
+                hits.push(Hit { article: article.clone(), score: *score, part: Some(*part) });
+            }
         }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.article.url.cmp(&b.article.url)));
         Ok(hits)

@@ -25,7 +25,8 @@ use crate::retriever::config::RetConfig;
 use crate::retriever::device::DeviceChoice;
 use crate::retriever::preprocess::text::TextProcessor;
 use crate::retriever::{
-    BemModel, Embedding, Item, PairClassifier, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles, SentenceEncoder,
+    BemModel, Embedding, Item, PairClassifier, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles,
+    SentenceEncoder,
 };
 
 /// Why the parts cannot be opened.
@@ -171,13 +172,22 @@ fn ranker_files(config: &Config) -> Result<Option<[PathBuf; 3]>, EnginesError> {
     Ok(Some([file("config.json")?, file("model.safetensors")?, file("tokenizer.json")?]))
 }
 
+/// Sees that the files of BEM are there, where it is configured; its weights.
+///
+/// # Errors
+/// Missing files.
+pub fn bem_files(config: &Config) -> Result<Option<PathBuf>, EnginesError> {
+    let Some(model) = config.eval.bem() else { return Ok(None) };
+    model_file(config, "BEM", model, "config.json")?;
+    model_file(config, "BEM", model, "model.safetensors").map(Some)
+}
+
 /// Loads the model of BEM that is configured, with the hash of its weights; `None` where none is.
 ///
 /// # Errors
 /// Missing or unusable files.
 pub fn open_bem(config: &Config) -> Result<Option<(String, BemModel)>, EnginesError> {
-    let Some(model) = config.eval.bem() else { return Ok(None) };
-    let weights = model_file(config, "BEM", model, "model.safetensors")?;
+    let (Some(model), Some(weights)) = (config.eval.bem(), bem_files(config)?) else { return Ok(None) };
     let fingerprint = crate::io::hash::blake3_file(&weights).map_err(KbError::from)?;
     Ok(Some((fingerprint, BemModel::load(&config.model_path(model))?)))
 }
@@ -467,6 +477,10 @@ impl Search for Shared {
 
     fn search(&self, query: &[f32], words: &str, k: usize) -> Result<Vec<Hit>, PartError> {
         self.kb.search(query, Some(words), k).map_err(PartError::failure)
+    }
+
+    fn search_parts(&self, query: &[f32], words: &str, k: usize) -> Result<Vec<Hit>, PartError> {
+        self.kb.search_parts(query, Some(words), k).map_err(PartError::failure)
     }
 
     fn article(&self, url: &str) -> Result<Option<Article>, PartError> {

@@ -168,6 +168,15 @@ pub trait Search: Send + Sync {
     /// What keeps the knowledge base from answering.
     fn search(&self, query: &[f32], words: &str, k: usize) -> Result<Vec<Hit>, PartError>;
 
+    /// As [`Search::search`], but where parts of articles are embedded, the `k` best parts: an article may come several
+    /// times.
+    ///
+    /// # Errors
+    /// What keeps the knowledge base from answering.
+    fn search_parts(&self, query: &[f32], words: &str, k: usize) -> Result<Vec<Hit>, PartError> {
+        self.search(query, words, k)
+    }
+
     /// One article by its URL.
     ///
     /// # Errors

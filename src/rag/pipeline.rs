@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::run::Run;
+use super::run::{Extent, Run};
 use super::{Answer, Event, QueryEncoder, Question, RagError, Search, SectionRanker, Settings};
 use crate::generator::{Generator, Prompts};
 use crate::kb::Hit;
@@ -104,15 +104,15 @@ impl Pipeline {
         receiver
     }
 
-    /// What the knowledge base holds that is nearest to a question: its `k` best, as [`Self::ask`] would find them. The
-    /// question may lack a text where it has a picture.
+    /// What the knowledge base holds that is nearest to a question: its `k` best, or of an index of parts the `k` best parts.
+    /// The question may lack a text where it has a picture.
     ///
     /// # Errors
     /// A picture that cannot be read, or what the retriever or the knowledge base says.
     pub async fn search(&self, question: &Question, k: usize) -> Result<Vec<Hit>, RagError> {
         // Nobody listens to the events.
         let (events, _) = mpsc::channel(QUEUE);
-        Run::new(self.clone(), events).search(question.text.trim(), question.image.as_ref(), k).await
+        Run::new(self.clone(), events).search(question.text.trim(), question.image.as_ref(), k, Extent::Parts).await
     }
 
     /// As [`Self::ask`], for a caller that wants the end alone.

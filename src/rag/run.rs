@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 use super::entity::{self, Merged};
 use super::speech::PictureFile;
 use super::{
-    About, Abstention, Answer, EntityChoice, EntityMethod, Event, FollowUp, FollowUpMethod, FoundBefore, Mode, NameEntity, Outcome,
-    PartError, Passage, Pipeline, Question, QuestionImage, RagError, SectionScore, Stage, StageReport, Timings, budget,
-    follow_up,
+    About, Abstention, Answer, EntityChoice, EntityMethod, Event, FollowUp, FollowUpMethod, FoundBefore, Mode,
+    NameEntity, Outcome, PartError, Passage, Pipeline, Question, QuestionImage, RagError, SectionScore, Stage,
+    StageReport, Timings, budget, follow_up,
 };
 use crate::generator::{Generator, PromptPassage};
 use crate::kb::{Article, Hit};
@@ -22,6 +22,15 @@ const LEAST_TOKENS: usize = 24;
 
 /// What the chat template and the model's own marks may add to a prompt.
 const TEMPLATE_TOKENS: usize = 64;
+
+/// What a search is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Extent {
+    /// Articles, each once.
+    Articles,
+    /// Parts of articles, where those are embedded.
+    Parts,
+}
 
 /// One question under way.
 pub(super) struct Run {
@@ -153,7 +162,7 @@ impl Run {
         let settings = Arc::clone(&self.pipeline.settings);
         let k = settings.candidates.max(1);
         let hits = match before {
-            None => self.search(question, image, k).await?,
+            None => self.search(question, image, k, Extent::Articles).await?,
             Some(before) => self.recall(before, k).await?,
         };
         let merged = entity::merge(hits);
@@ -176,17 +185,17 @@ impl Run {
         self.rank(question, articles, None, found).await
     }
 
-    /// Encodes the question and searches for the `k` best.
+    /// Encodes the question and searches for the `k` best articles, or parts of them.
     pub(super) async fn search(
         &mut self,
         question: &str,
         image: Option<&QuestionImage>,
         k: usize,
+        extent: Extent,
     ) -> Result<Vec<Hit>, RagError> {
         let settings = Arc::clone(&self.pipeline.settings);
         let parts = self.pipeline.parts.clone();
         let text = format!("{} {question}", settings.instruction).trim().to_owned();
-        let text = (!text.is_empty()).then_some(text);
         let (encoder, image_, limits) = (Arc::clone(&parts.encoder), image.cloned(), settings.picture_limits);
         let by = parts.encoder.about().name;
         let encode = move || {
@@ -197,14 +206,18 @@ impl Run {
                     Some(Picture::open(&path, &limits).map_err(|e| RagError::Picture(e.to_string()))?)
                 }
             };
-            encoder.encode(Item { text, image }).map_err(RagError::Encode)
+            encoder.encode(Item { text: Some(text), image }).map_err(RagError::Encode)
         };
         let (query, ms) = self.stage(Stage::Encoding, by, encode).await?;
         self.timings.encoding_ms = ms;
 
         let (search, words) = (Arc::clone(&parts.search), question.to_owned());
         let by = format!("{}, {k} candidates", parts.search.about().name);
-        let find = move || search.search(&query, &words, k).map_err(RagError::Search);
+        let find = move || match extent {
+            Extent::Articles => search.search(&query, &words, k),
+            Extent::Parts => search.search_parts(&query, &words, k),
+        };
+        let find = move || find().map_err(RagError::Search);
         let (hits, ms) = self.stage(Stage::Searching, by, find).await?;
         self.timings.searching_ms = ms;
         Ok(hits)

@@ -7,10 +7,10 @@
 
 use std::path::Path;
 
+use tokenizers::Tokenizer;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::Tokenizer;
 
 use super::batches::in_batches;
 use super::classifier::{Classifier, Sequence, share};
@@ -166,7 +166,8 @@ mod tests {
     fn alone_and_in_a_batch_it_says_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let model = written(dir.path(), 3);
-        let triples = [["william", "the baker family", "who?"], ["the menger", "and", "who?"], ["", "baker", "who who who?"]];
+        let triples =
+            [["william", "the baker family", "who?"], ["the menger", "and", "who?"], ["", "baker", "who who who?"]];
         let together = model.equivalence(&triples).unwrap();
         for (triple, together) in triples.iter().zip(&together) {
             let alone = model.equivalence(&[*triple]).unwrap()[0];

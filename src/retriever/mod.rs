@@ -25,10 +25,10 @@
 pub mod backbone;
 pub mod batches;
 mod bem;
-mod classifier;
 pub mod cell;
 #[cfg(test)]
 mod cell_tests;
+mod classifier;
 pub mod config;
 #[cfg(test)]
 mod config_tests;
@@ -63,10 +63,10 @@ pub mod worker;
 #[cfg(test)]
 mod worker_tests;
 
+pub use bem::BemModel;
 pub use embedding::Embedding;
 pub use encoder::RetrieverFiles;
 pub use error::RetrieverError;
-pub use bem::BemModel;
 pub use pair::PairClassifier;
 pub use picture::{Picture, PictureError, PictureLimits};
 pub use sentence::SentenceEncoder;

@@ -100,7 +100,9 @@ impl Retriever {
     /// See [`Encoder::encode`].
     pub fn encode_queries(&self, mut items: Vec<Item>) -> Embeddings {
         for item in &mut items {
-            item.text = item.text.take().map(|text| query_text(&self.facts.instruction, &text));
+            // An empty text is none, unless there is an instruction to be read.
+            let text = item.text.take().map(|text| query_text(&self.facts.instruction, &text));
+            item.text = text.filter(|text| !text.is_empty() || item.image.is_none());
         }
         self.encode(Side::Query, items)
     }

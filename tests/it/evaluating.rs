@@ -97,7 +97,8 @@ fn a_run_that_is_killed_and_one_that_is_split_end_in_the_report_of_one_that_is_n
     cicerone(&starter.data).args(&args).assert().success();
     let found = |dir: &Path| fs_err::read(dir.join("retrieval.jsonl")).unwrap();
     assert_eq!(found(&short), found(&whole), "nothing was searched for again");
-    let mixed = cicerone(&starter.data).args(arguments(&whole, &["--set", "generator.max_tokens=3", "--json"])).assert();
+    let mixed =
+        cicerone(&starter.data).args(arguments(&whole, &["--set", "generator.max_tokens=3", "--json"])).assert();
     let message = failure(mixed, 2, "other_run")["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("run.max_tokens: 48, now 3"), "{message}");
 
@@ -128,9 +129,8 @@ fn runs_over_different_knowledge_bases_are_compared_with_a_warning_alone() {
     let mut manifest: Value = serde_json::from_slice(&fs_err::read(&run_json).unwrap()).unwrap();
     manifest["run"]["knowledge_base"]["fingerprint"] = "another".into();
     fs_err::write(&run_json, manifest.to_string()).unwrap();
-    let compare = |b: &str| {
-        cicerone(&starter.data).args(["eval", "compare"]).arg(folder("a")).arg(folder(b)).assert().success()
-    };
+    let compare =
+        |b: &str| cicerone(&starter.data).args(["eval", "compare"]).arg(folder("a")).arg(folder(b)).assert().success();
     assert!(stderr(&compare("b")).contains("warning: the knowledge bases differ"), "{}", stderr(&compare("b")));
     assert!(!stderr(&compare("a")).contains("warning"), "{}", stderr(&compare("a")));
 }
@@ -159,7 +159,8 @@ fn predictions_of_another_system_are_scored_alike() {
     let official = &report["infoseek"][0][1];
     assert_eq!((official["final_score"].as_f64(), official["missing"].as_u64()), (Some(66.67), Some(0)), "{report:#}");
     assert!(fs_err::read_to_string(out.join("report.html")).unwrap().contains("InfoSeek official, predicted: 66.67"));
-    let some = at("some.jsonl", "{\"data_id\":\"a\",\"prediction\":\"china\"}\n{\"data_id\":\"z\",\"prediction\":\"?\"}\n");
+    let some =
+        at("some.jsonl", "{\"data_id\":\"a\",\"prediction\":\"china\"}\n{\"data_id\":\"z\",\"prediction\":\"?\"}\n");
     let refused = failure(score(&some, &[]), 2, "partial_predictions");
     assert!(refused["error"]["message"].as_str().unwrap().contains("3 of 4 questions have no prediction (first: b)"));
     assert!(refused["error"]["hint"].as_str().unwrap().contains("--partial wrong"));
@@ -202,7 +203,10 @@ fn what_does_not_fit_is_told_before_anything_is_asked() {
     let report = json(&assert.code(5), "eval-report");
     assert!(report["notes"].to_string().contains("1 of 2 pictures are missing (first: twemoji/none)"), "{report:#}");
     let rows = &report["tables"][0]["rows"];
-    assert_eq!((rows[0]["metric"].as_str(), rows[0]["value"].as_f64(), rows[0]["n"].as_u64()), (Some("R@1"), Some(0.5), Some(2)));
+    assert_eq!(
+        (rows[0]["metric"].as_str(), rows[0]["value"].as_f64(), rows[0]["n"].as_u64()),
+        (Some("R@1"), Some(0.5), Some(2))
+    );
     let none = cicerone(&starter.data).args(["-c", "configs/default.toml", "eval", "run", "--json"]).assert();
     assert!(failure(none, 2, "data")["error"]["message"].as_str().unwrap().contains("`eval.questions` names no file"));
 }

@@ -25,18 +25,27 @@ pub fn run(context: &Context, args: &EvalCompareArgs) -> anyhow::Result<Exit> {
     let folders = [RunFolder::read(&args.first)?, RunFolder::read(&args.second)?];
     let [first, second] = &folders;
     let judged = [judged(first)?, judged(second)?];
-    let asked = [
-        reporting::scored(first.outcomes()?, judged[0].as_ref()),
-        reporting::scored(second.outcomes()?, judged[1].as_ref()),
-    ];
+    let outcomes = [first.outcomes(|_| false)?, second.outcomes(|_| false)?];
+    let unjudged =
+        [0, 1].map(|n: usize| judged[n].as_ref().map_or(0, |judged| reporting::unjudged(judged, &outcomes[n])));
+    let [before, after] = outcomes;
+    let asked = [reporting::scored(before, judged[0].as_ref()), reporting::scored(after, judged[1].as_ref())];
     let names = [&args.first, &args.second].map(|path| path.display().to_string());
-    let side = |n: usize| Side { name: &names[n], manifest: folders[n].manifest(), asked: &asked[n] };
+    let side = |n: usize| Side {
+        name: &names[n],
+        manifest: folders[n].manifest(),
+        asked: &asked[n],
+        bem: judged[n].as_ref().map(Judged::model),
+        unjudged: unjudged[n],
+    };
     let comparison = Comparison::new(&side(0), &side(1))?;
     for warning in &comparison.warnings {
         context.screen.note(format_args!("warning: {}", sanitise_line(warning)));
     }
     match Form::of(args.print.json, args.print.markdown) {
-        Form::Json => context.screen.json(&Document { schema_version: SCHEMA_VERSION, comparison: &comparison }, false)?,
+        Form::Json => {
+            context.screen.json(&Document { schema_version: SCHEMA_VERSION, comparison: &comparison }, false)?
+        }
         form => {
             let table = table(&comparison);
             context.screen.put(if form == Form::Markdown { table.markdown() } else { table.text() })?;
@@ -70,7 +79,8 @@ fn table(comparison: &Comparison) -> Table {
         let [a, b] = pair.modes;
         let mode = if a == b { a.to_string() } else { format!("{a} | {b}") };
         let difference = pair.difference.map_or_else(String::new, |d| format!("{:+.3}", d.mean));
-        let interval = pair.difference.map_or_else(String::new, |d| format!("{:+.3} to {:+.3}", d.interval.low, d.interval.high));
+        let interval =
+            pair.difference.map_or_else(String::new, |d| format!("{:+.3} to {:+.3}", d.interval.low, d.interval.high));
         table.row(vec![
             mode,
             pair.metric.to_owned(),
@@ -91,12 +101,14 @@ fn list(context: &Context, pair: &Pair, what: &str, changed: &[Changed], most: u
     if changed.is_empty() || most == 0 {
         return Ok(());
     }
-    context.screen.line(format_args!("\n{what}, {}: {} of {}", pair.modes[1], changed.len().min(most), changed.len()))?;
+    context.screen.line(format_args!(
+        "\n{what}, {}: {} of {}",
+        pair.modes[1],
+        changed.len().min(most),
+        changed.len()
+    ))?;
     for one in changed.iter().take(most) {
-        let line = format!(
-            "  {}: {} ({}): {:?} | {:?}",
-            one.id, one.question, one.reference, one.first, one.second
-        );
+        let line = format!("  {}: {} ({}): {:?} | {:?}", one.id, one.question, one.reference, one.first, one.second);
         context.screen.line(sanitise_line(&line))?;
     }
     Ok(())

@@ -7,11 +7,11 @@ use super::super::context::Context;
 use super::super::failure::{Exit, Failure};
 use super::super::starter;
 use crate::config::Config;
+use crate::eval::Question;
 use crate::eval::answers::{Mode, sample};
 use crate::eval::dataset::pictures::{self, Pictures};
 use crate::eval::dataset::{self, Files};
 use crate::eval::run::{DataFacts, Shard};
-use crate::eval::Question;
 
 /// What is asked.
 pub struct Opened {
@@ -29,7 +29,7 @@ pub struct Opened {
     pub facts: DataFacts,
 }
 
-/// Reads the questions and looks for their pictures.
+/// Reads the questions and looks for their pictures, where these are wanted.
 ///
 /// # Errors
 /// The configuration's, the data set's, or exit code 2 where no questions are named.
@@ -37,7 +37,7 @@ pub fn open(
     context: &Context,
     args: &DataArgs,
     modes: Option<&str>,
-    shard: Option<Shard>,
+    (shard, look_for_pictures): (Option<Shard>, bool),
 ) -> anyhow::Result<Opened> {
     let path = |key: &str, path: &Option<PathBuf>| path.as_ref().map(|path| format!("eval.{key}={}", path.display()));
     let text = |key: &str, text: Option<&str>| text.map(|text| format!("eval.{key}={text}"));
@@ -56,7 +56,9 @@ pub fn open(
     let given = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
     let Some(questions) = given(&part.questions) else {
         let message = "`eval.questions` names no file; there are no questions to ask";
-        return Err(Failure::new(Exit::Usage, "data", message).hint("--questions FILE, or set it in the configuration").into());
+        return Err(Failure::new(Exit::Usage, "data", message)
+            .hint("--questions FILE, or set it in the configuration")
+            .into());
     };
     let files = Files {
         format: part.dataset.parse()?,
@@ -74,7 +76,7 @@ pub fn open(
     if let Some(shard) = shard {
         asked = shard.questions(asked);
     }
-    let found = match given(&part.pictures) {
+    let found = match given(&part.pictures).filter(|_| look_for_pictures) {
         Some(root) => {
             // The configuration allows no other layouts.
             let layout = part.picture_layout.parse().unwrap_or_default();

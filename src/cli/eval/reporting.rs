@@ -1,5 +1,6 @@
 //! The last stage of an evaluation: BEM, where it is configured; then the report, into the run's folder and onto the screen.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use image::codecs::jpeg::JpegEncoder;
@@ -16,7 +17,7 @@ use super::Form;
 use crate::config::Config;
 use crate::eval::answers::Outcome;
 use crate::eval::judged::{Bem, Judged, Triple, triples};
-use crate::eval::report::{Asked, Inputs, Report, Thumbnails};
+use crate::eval::report::{Asked, Inputs, Report, Thumbnails, page_sample};
 use crate::eval::retrieved::{self, Retrievals};
 use crate::eval::run::RunFolder;
 use crate::eval::verdict::{Judge, Scored};
@@ -38,40 +39,51 @@ struct Document<'a> {
 
 /// `cicerone eval report`
 pub fn run(context: &Context, args: &EvalReportArgs) -> anyhow::Result<Exit> {
-    let folder = RunFolder::read(&args.run)?;
+    let mut folder = RunFolder::read(&args.run)?;
     let config = starter::config(context)?;
-    finish(context, &config, &folder, &args.page, &args.print, &interrupt::guard())
+    if config.eval.bem().is_some() {
+        folder.lock()?;
+    }
+    finish(context, &config, &folder, (&args.page, &args.print), &interrupt::guard(), true)
 }
 
-/// Judges, reports, and says how the command ends.
+/// Judges, reports, and says how the command ends. Files are written where the folder is to be kept.
 pub fn finish(
     context: &Context,
     config: &Config,
     folder: &RunFolder,
-    page: &PageArgs,
-    print: &PrintArgs,
+    (page, print): (&PageArgs, &PrintArgs),
     guard: &Guard,
+    kept: bool,
 ) -> anyhow::Result<Exit> {
-    let outcomes = folder.outcomes()?;
+    let shown: HashSet<&str> =
+        page_sample(folder.questions(), page.rows).into_iter().map(|question| question.id.as_str()).collect();
+    let outcomes = folder.outcomes(|id| kept && shown.contains(id))?;
     let judged = judge(context, config, folder, &outcomes, guard)?;
+    let unjudged = judged.as_ref().map_or(0, |judged| unjudged(judged, &outcomes));
     let asked = scored(outcomes, judged.as_ref());
     let questions: Vec<&Question> = folder.questions().iter().collect();
     let log = folder.retrieval_log();
     let retrievals = if log.is_file() { retrieved::load(&log, &questions, 5)? } else { Retrievals::new() };
     let bem = judged.as_ref().map(Judged::model);
-    let inputs = Inputs { folder, retrievals: &retrievals, asked: &asked, bem, times: !page.no_times };
+    let inputs = Inputs { folder, retrievals: &retrievals, asked: &asked, bem, unjudged, times: !page.no_times };
     let report = Report::new(&inputs)?;
 
-    let json = serde_json::to_vec_pretty(&Document { schema_version: SCHEMA_VERSION, report: &report })?;
-    let limits = picture_limits(config);
-    let jpeg = |question: &Question| thumbnail(&Picture::open(question.picture.as_ref()?, &limits).ok()?);
-    report.write(&inputs, &json, &Thumbnails { questions: page.rows, jpeg: &jpeg })?;
+    if kept {
+        let json = serde_json::to_vec_pretty(&Document { schema_version: SCHEMA_VERSION, report: &report })?;
+        let limits = picture_limits(config);
+        let jpeg = |question: &Question| thumbnail(&Picture::open(question.picture.as_ref()?, &limits).ok()?);
+        report.write(&inputs, &json, &Thumbnails { questions: page.rows, jpeg: &jpeg })?;
+    }
     match Form::of(print.json, print.markdown) {
         Form::Json => context.screen.json(&Document { schema_version: SCHEMA_VERSION, report: &report }, false)?,
         Form::Markdown => context.screen.put(report.to_markdown())?,
         Form::Text => context.screen.put(report.to_text())?,
     }
-    context.screen.note(format_args!("{} is the report to look through", folder.dir().join("report.html").display()));
+    if kept {
+        let path = folder.dir().join("report.html");
+        context.screen.note(format_args!("{} is the report to look through", path.display()));
+    }
     let failed = asked.iter().any(|(_, scored)| scored.outcome.error.is_some())
         || retrievals.values().any(|found| found.error.is_some());
     Ok(match (guard.is_asked(), failed) {
@@ -104,11 +116,8 @@ pub fn judge(
     };
     let bem = Bem { model: config.eval.bem.to_string(), fingerprint, port: model.is_port() };
     let mut wanted: Vec<Triple> = Vec::new();
-    for (question, outcome) in outcomes {
-        let reply = outcome.reply.as_ref().filter(|reply| reply.abstained.is_none());
-        if let Some(reply) = reply.filter(|reply| question.score(&reply.answer) != Some(true)) {
-            wanted.extend(triples(question, &reply.answer));
-        }
+    for (question, answer) in doubtful(outcomes) {
+        wanted.extend(triples(question, answer));
     }
     let mut progress = Progress::new(&context.screen, "judging by BEM", Unit::Things("answers"));
     let judge = |triples: &[Triple]| {
@@ -120,6 +129,19 @@ pub fn judge(
         if guard.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     Ok(Some(judged))
+}
+
+/// Answers that no reference equals.
+fn doubtful<'a>(outcomes: &'a [(&'a Question, Outcome)]) -> impl Iterator<Item = (&'a Question, &'a str)> {
+    outcomes.iter().filter_map(|(question, outcome)| {
+        let reply = outcome.reply.as_ref().filter(|reply| reply.abstained.is_none())?;
+        (question.score(&reply.answer) != Some(true)).then_some((*question, reply.answer.as_str()))
+    })
+}
+
+/// How many of them a model has not judged.
+pub fn unjudged(judged: &Judged, outcomes: &[(&Question, Outcome)]) -> usize {
+    doubtful(outcomes).filter(|(question, answer)| !judged.knows(question, answer)).count()
 }
 
 /// A small JPEG; `None` for a picture without pixels.

@@ -33,7 +33,7 @@ const RETRIEVAL: [&str; 6] = ["data", "questions", "knowledge_base", "retriever"
 
 /// Runs the command.
 pub fn run(context: &Context, args: &EvalRunArgs) -> anyhow::Result<Exit> {
-    let opened = opening::open(context, &args.data, args.modes.as_deref(), args.shard)?;
+    let opened = opening::open(context, &args.data, args.modes.as_deref(), (args.shard, true))?;
     if args.audit {
         return audit(context, &opened, args.print.json);
     }
@@ -46,6 +46,7 @@ pub fn run(context: &Context, args: &EvalRunArgs) -> anyhow::Result<Exit> {
         context.screen.note(format_args!("{missing} of {named} pictures are missing; their questions will fail"));
     }
 
+    engines::bem_files(config)?;
     let retriever = starter::prepare(context, config, generate)?;
     let runtime = context.runtime()?;
     let progress = Progress::new(&context.screen, "loading the models", Unit::Things(""));
@@ -60,7 +61,7 @@ pub fn run(context: &Context, args: &EvalRunArgs) -> anyhow::Result<Exit> {
     let mut found = Retrievals::new();
     if searched {
         if let Some(from) = &args.retrieval {
-            take_over(from, &folder)?;
+            folder.take_over(&RunFolder::read(from)?)?;
         }
         found = search(context, &runtime, &engines.pipeline, config, &folder, &guard)?;
     }
@@ -71,7 +72,7 @@ pub fn run(context: &Context, args: &EvalRunArgs) -> anyhow::Result<Exit> {
         let dir = folder.dir().display();
         context.screen.note(format_args!("stopped; the same command goes on from {dir}"));
     }
-    reporting::finish(context, config, &folder, &args.page, &args.print, &guard)
+    reporting::finish(context, config, &folder, (&args.page, &args.print), &guard, true)
 }
 
 /// Where a run goes that is not told where: to a folder called as its configuration and by its settings, so that the same
@@ -93,7 +94,8 @@ fn manifest(opened: &Opened, engines: &Engines, args: &EvalRunArgs, modes: &[Mod
     });
     run["candidates"] = json!(config.eval.candidates.max(config.rag.candidates));
     run["program"] = json!(env!("CARGO_PKG_VERSION"));
-    let retrieval: Value = RETRIEVAL.into_iter().map(|key| (key.to_owned(), run[key].clone())).collect::<serde_json::Map<_, _>>().into();
+    let retrieval: Value =
+        RETRIEVAL.into_iter().map(|key| (key.to_owned(), run[key].clone())).collect::<serde_json::Map<_, _>>().into();
     let mut knowledge_base = json!(engines.kb.manifest());
     if let Some(of) = knowledge_base.as_object_mut() {
         // Its files are told by its hash, and where its pictures lie is this machine's.
@@ -109,19 +111,6 @@ fn manifest(opened: &Opened, engines: &Engines, args: &EvalRunArgs, modes: &[Mod
         data: opened.facts.clone(),
         knowledge_base,
     }
-}
-
-/// Takes over what another run found; whether it is of the same retriever, knowledge base and questions is seen when it is
-/// opened.
-fn take_over(from: &Path, folder: &RunFolder) -> anyhow::Result<()> {
-    let log = RunFolder::read(from)?.retrieval_log();
-    if !log.is_file() {
-        return Err(EvalError::NoRun { path: log }.into());
-    }
-    if !folder.retrieval_log().exists() {
-        crate::io::write_atomic(&folder.retrieval_log(), &fs_err::read(&log)?)?;
-    }
-    Ok(())
 }
 
 fn search(
@@ -141,7 +130,7 @@ fn search(
         let asked = asking::query(question).map_err(|e| e.to_string())?;
         let pipeline = instructed(pipeline, config, question);
         let hits = runtime.block_on(pipeline.search(&asked, k)).map_err(|e| e.to_string())?;
-        Ok(hits.into_iter().map(|hit| candidate(question, hit)).collect())
+        Ok(hits.into_iter().filter(|hit| hit.score.is_finite()).map(|hit| candidate(question, hit)).collect())
     };
     let found = retrieved::run(&questions, (&folder.retrieval_log(), &head), options, find, |done, total| {
         progress.set(done as u64, Some(total as u64));
@@ -180,6 +169,12 @@ fn candidate(question: &Question, hit: Hit) -> Candidate {
     }
 }
 
+/// Articles that were found, each with its best part, as a search for articles gives them.
+fn best_of_each(found: &[Candidate]) -> Vec<FoundBefore> {
+    let first = |n: &usize| found[..*n].iter().all(|before| before.url != found[*n].url);
+    (0..found.len()).filter(first).map(|n| before(&found[n])).collect()
+}
+
 fn before(candidate: &Candidate) -> FoundBefore {
     let part = match (candidate.section, candidate.picture) {
         (None, None) => None,
@@ -203,7 +198,7 @@ fn answer(
         Some(generator) => engines.pipeline.with_generator(Some(Arc::clone(generator) as Arc<dyn Generator>)),
         None => engines.pipeline,
     };
-    let recalled = || remembering.as_ref().map_or(0, |generator| generator.recalled());
+    let counts = || remembering.as_ref().map_or((0, 0), |generator| generator.counts());
     let questions: Vec<&Question> = folder.questions().iter().collect();
     let (log, head) = (folder.answer_log(), folder.answer_head());
     let mut progress = Progress::new(&context.screen, "answering", Unit::Things("answers"));
@@ -212,16 +207,18 @@ fn answer(
         if mode == Mode::Retrieved {
             match found.get(&question.id) {
                 Some(found) if found.error.is_none() => {
-                    asked = asked.with_found(found.first.iter().map(before).collect());
+                    asked = asked.with_found(best_of_each(&found.first));
                 }
                 Some(found) => return Err(found.error.clone().unwrap_or_default()),
                 None => return Err("it was not searched for".to_owned()),
             }
         }
-        let before = recalled();
+        let before = counts();
         let answer = runtime.block_on(pipeline.answer(asked)).map_err(|e| e.to_string())?;
         let mut reply = asking::reply(&answer);
-        reply.remembered = recalled() > before;
+        // Where the reader was asked for anything at all, it took its time.
+        let after = counts();
+        reply.remembered = after.0 == before.0 && after.1 > before.1;
         Ok(reply)
     };
     answers::run(&questions, modes, Some((&log, &head)), ask, |state| {
@@ -253,7 +250,9 @@ fn audit(context: &Context, opened: &Opened, json: bool) -> anyhow::Result<Exit>
     let audit = audit?;
     drop(progress);
     if json {
-        context.screen.json(&json!({ "schema_version": SCHEMA_VERSION, "audit": audit, "clean": audit.is_clean() }), false)?;
+        context
+            .screen
+            .json(&json!({ "schema_version": SCHEMA_VERSION, "audit": audit, "clean": audit.is_clean() }), false)?;
     } else {
         for line in audit.lines() {
             context.screen.line(crate::text::sanitise_line(&line))?;

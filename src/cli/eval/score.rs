@@ -15,7 +15,7 @@ use crate::eval::run::{FORMAT, Manifest, RunFolder};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &EvalScoreArgs) -> anyhow::Result<Exit> {
-    let opened = opening::open(context, &args.data, None, None)?;
+    let opened = opening::open(context, &args.data, None, (None, args.data.pictures.is_some()))?;
     let predictions = Predictions::read(&args.predictions)?;
     let partial = match args.partial {
         PartialArg::Refuse => Partial::Refuse,
@@ -34,6 +34,11 @@ pub fn run(context: &Context, args: &EvalScoreArgs) -> anyhow::Result<Exit> {
         "data": { "name": files.name(), "format": files.format, "hash": opened.hash, "two_hop": files.two_hop },
         "questions": { "number": opened.sampled, "seed": args.data.seed },
         "system": { "name": args.name, "fingerprint": hash },
+        "without_prediction": match partial {
+            Partial::Refuse => "refused",
+            Partial::Wrong => "wrong",
+            Partial::LeftOut => "left out",
+        },
         "program": env!("CARGO_PKG_VERSION"),
     });
     let manifest = Manifest {
@@ -46,13 +51,13 @@ pub fn run(context: &Context, args: &EvalScoreArgs) -> anyhow::Result<Exit> {
         data: opened.facts.clone(),
         knowledge_base: Value::Null,
     };
-    let temporary = if args.out.is_none() { Some(tempfile::tempdir()?) } else { None };
-    let dir = args.out.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
-    let dir = dir.unwrap_or_else(|| std::path::Path::new("."));
+    let temporary = tempfile::tempdir()?;
+    let dir = args.out.as_deref().unwrap_or(temporary.path());
     let folder = RunFolder::open(dir, manifest, opened.questions)?;
     let outcomes = predictions.outcomes(&args.predictions, folder.questions(), partial)?;
     folder.write_outcomes(outcomes.into_iter().map(|(_, outcome)| outcome))?;
-    reporting::finish(context, &opened.config, &folder, &args.page, &args.print, &interrupt::guard())
+    let how = (&args.page, &args.print);
+    reporting::finish(context, &opened.config, &folder, how, &interrupt::guard(), args.out.is_some())
 }
 
 /// A partial file is refused with the ways out of it.

@@ -19,6 +19,9 @@ pub struct Options {
     pub two_hop: bool,
 }
 
+/// What stands in columns of EchoSight's InfoSeek that have no meaning there.
+const NOTHING: &str = "0";
+
 /// Columns without which there is no question.
 const NEEDED: [&str; 4] = ["question", "question_type", "answer", "wikipedia_url"];
 
@@ -148,12 +151,16 @@ fn question(row: &Fields<'_>, name: String) -> Result<Question, String> {
             _ => row.list("wikipedia_title"),
         },
         urls,
-        section_ids: row.list("evidence_section_id").iter().map(section).collect::<Result<_, _>>()?,
+        section_ids: match (row.get("evidence_section_title"), row.get("evidence")) {
+            // Where a section is named, 0 is its number.
+            (NOTHING, NOTHING) => Vec::new(),
+            _ => row.list("evidence_section_id").iter().map(section).collect::<Result<_, _>>()?,
+        },
         image_ids: row.list("dataset_image_ids"),
-        split: row.get("encyclopedic_vqa_split").to_owned(),
+        split: Some(row.get("encyclopedic_vqa_split")).filter(|split| *split != NOTHING).unwrap_or_default().to_owned(),
         source: row.get("dataset_name").to_owned(),
         evidence: row.list("evidence").into_iter().fold(Vec::new(), |mut all, text| {
-            if !all.contains(&text) && text != "0" {
+            if !all.contains(&text) && text != NOTHING {
                 all.push(text);
             }
             all

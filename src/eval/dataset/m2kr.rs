@@ -8,10 +8,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Answer, DataSet, Dirty, Kind, Question};
+use super::{Answer, DataSet, Dirty, Kind, Question, infoseek};
+use crate::eval::EvalError;
 use crate::eval::metric::evqa::items;
 use crate::eval::metric::infoseek::Reference;
-use crate::eval::EvalError;
 use crate::io::{IoError, JsonlReader};
 
 #[derive(Deserialize)]
@@ -63,7 +63,8 @@ type Records = Box<dyn Iterator<Item = Result<(usize, Record), IoError>>>;
 #[cfg(not(feature = "parquet"))]
 fn records(path: &Path) -> Result<Records, EvalError> {
     if path.is_dir() || path.extension().is_some_and(|ending| ending == "parquet") {
-        let reason = "this build reads no parquet; expected JSON lines, or a build with the feature `parquet`".to_owned();
+        let reason =
+            "this build reads no parquet; expected JSON lines, or a build with the feature `parquet`".to_owned();
         return Err(EvalError::Csv { path: path.to_owned(), reason });
     }
     Ok(Box::new(JsonlReader::open(path)?))
@@ -107,7 +108,8 @@ fn question(record: Record) -> Result<Question, String> {
             Answer::Evqa(written.iter().map(|a| items(kind, a)).collect())
         }
         Kind::String | Kind::Time => Answer::InfoSeek(Reference::Texts(written.clone())),
-        Kind::Numerical | Kind::Query => Answer::Passages,
+        Kind::Numerical => infoseek::reference(&record.answer).map_or(Answer::Passages, Answer::InfoSeek),
+        Kind::Query => Answer::Passages,
     };
     Ok(Question {
         id,
@@ -161,7 +163,7 @@ mod tests {
         let rows = r#"{"data_id":"EVQA_1","instruction":"Find it:","question":"When?","image_path":"a/1.jpg","passage_id":["WikiWeb_Scupi_2","WikiWeb_Scupi_3"],"answer":["1925"]}
 {"question_id":7,"pos_item_ids":["p"],"img_path":"b.jpg","question":null,"answers":[],"instruction":"Identify:"}
 {"question_id":"t","pos_item_ids":["p"],"question":"Where?","answers":["harbours&&estuaries"],"question_type":"multi_answer"}
-{"data_id":"n","passage_id":5,"question":"How long?","answer":{"wikidata":6.9,"range":[6.21,7.59]}}
+{"data_id":"n","passage_id":5,"question":"How long?","question_type":"Numerical","answer":{"wikidata":6.9,"range":[6.21,7.59]}}
 {"data_id":"x","question":"What?","passage_id":[]}
 {"data_id":"n","question":"Again?","passage_id":"1"}
 {"data_id":"y","#;
@@ -169,11 +171,18 @@ mod tests {
         let [both, alone, list, number] = &set.questions[..] else { panic!("{set:?}") };
         assert_eq!((both.urls.len(), both.instruction.as_str(), both.kind), (2, "Find it:", Kind::Query));
         assert!(both.is_held_by("dug up in 1925.") && !both.is_held_by("1926") && both.score("1925").is_none());
-        assert_eq!((alone.id.as_str(), alone.text.as_str(), &alone.image_ids[..]), ("7", "", &["b.jpg".to_owned()][..]));
+        assert_eq!(
+            (alone.id.as_str(), alone.text.as_str(), &alone.image_ids[..]),
+            ("7", "", &["b.jpg".to_owned()][..])
+        );
         assert_eq!(list.score("estuaries and harbours"), Some(true));
         assert_eq!((&number.urls[..], &number.written[..]), (&["5".to_owned()][..], &["6.9".to_owned()][..]));
+        assert_eq!((number.score("about 7 m"), number.kind), (Some(true), Kind::Numerical));
         let dirty: Vec<String> = set.dirty.iter().map(ToString::to_string).collect();
-        assert_eq!(dirty[..2], ["line 5: no passage_id: nothing would be right", "line 6: second row of data_id \"n\""]);
+        assert_eq!(
+            dirty[..2],
+            ["line 5: no passage_id: nothing would be right", "line 6: second row of data_id \"n\""]
+        );
         assert!(dirty[2].starts_with("line 7: "), "{dirty:?}");
     }
 

@@ -71,7 +71,7 @@ impl Files {
         let given = [Some(&self.questions), self.qtype.as_ref(), self.withkb.as_ref(), self.qrels.as_ref()];
         let mut hasher = blake3::Hasher::new();
         for path in given {
-            hasher.update(path.map(|path| blake3_file(path)).transpose()?.unwrap_or_default().as_bytes());
+            hasher.update(path.map(hash_of).transpose()?.unwrap_or_default().as_bytes());
             hasher.update(b"\n");
         }
         Ok(hasher.finalize().to_hex().to_string())
@@ -82,6 +82,18 @@ impl Files {
     pub fn name(&self) -> String {
         self.questions.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     }
+}
+
+/// Hash of a file, or of the files of a directory in the order of their names.
+fn hash_of(path: &PathBuf) -> Result<String, EvalError> {
+    if !path.is_dir() {
+        return Ok(blake3_file(path)?);
+    }
+    let entries = fs_err::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    let mut files: Vec<PathBuf> = entries.into_iter().filter(|path| path.is_file()).collect();
+    files.sort();
+    let hashes = files.iter().map(|file| blake3_file(file)).collect::<Result<Vec<_>, _>>()?;
+    Ok(blake3::hash(hashes.concat().as_bytes()).to_hex().to_string())
 }
 
 /// Reads a data set.
@@ -137,6 +149,8 @@ mod tests {
             Files { format: Format::Infoseek, questions, qtype: None, withkb: None, qrels: None, two_hop: false };
         let without = files.hash().unwrap();
         assert_eq!((open(&files).unwrap().questions.len(), files.name().as_str()), (1, "q.jsonl"));
+        let table = Files { questions: dir.path().to_owned(), ..files.clone() };
+        assert_eq!(table.hash().unwrap(), table.hash().unwrap(), "a directory of tables has a hash, too");
         files.qtype = Some(path("t.jsonl", r#"{"data_id":"a","question_type":"Time"}"#));
         assert_ne!(files.hash().unwrap(), without);
         assert_eq!(open(&files).unwrap().questions[0].kind.name(), "Time");

@@ -89,7 +89,10 @@ mod tests {
         }
         let set = m2kr::read(dir.path()).unwrap();
         let ids: Vec<&str> = set.questions.iter().map(|question| question.id.as_str()).collect();
-        assert_eq!((&ids[..], &set.questions[0].urls[..]), (&["q1", "q2"][..], &["p1".to_owned(), "p2".to_owned()][..]));
+        assert_eq!(
+            (&ids[..], &set.questions[0].urls[..]),
+            (&["q1", "q2"][..], &["p1".to_owned(), "p2".to_owned()][..])
+        );
         fs_err::write(dir.path().join("a.parquet"), "no table").unwrap();
         assert!(m2kr::read(dir.path()).unwrap_err().to_string().contains("expected a parquet table"));
     }

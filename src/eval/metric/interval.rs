@@ -248,7 +248,10 @@ mod tests {
             let exact = bootstrap_proportion(successes, n).unwrap();
             let p = successes as f64 / n as f64;
             let sd = (p * (1.0 - p) / n as f64).sqrt();
-            assert!(exact.low <= p && p <= exact.high && exact.high - exact.low < 4.2 * sd + 1.5 / n as f64, "{exact:?}");
+            assert!(
+                exact.low <= p && p <= exact.high && exact.high - exact.low < 4.2 * sd + 1.5 / n as f64,
+                "{exact:?}"
+            );
             if n <= 300 && n > 2 {
                 let values: Vec<f64> = (0..n).map(|i| f64::from(u8::from(i < successes))).collect();
                 let drawn = bootstrap(&values, 20_000, 5).unwrap().interval;

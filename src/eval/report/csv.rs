@@ -1,13 +1,15 @@
 //! A report as tables for a spreadsheet: its numbers, and its questions.
 
+use std::path::Path;
+
 use super::{Inputs, Report};
 use crate::eval::EvalError;
 use crate::eval::metric::Interval;
 
 type Written = Result<Vec<u8>, EvalError>;
 
-fn written(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Written {
-    let failed = |reason: String| EvalError::Csv { path: "report.csv".into(), reason };
+fn written(path: &Path, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Written {
+    let failed = |reason: String| EvalError::Csv { path: path.to_owned(), reason };
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(header).map_err(|e| failed(e.to_string()))?;
     for row in rows {
@@ -17,7 +19,7 @@ fn written(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Written 
 }
 
 /// Every number of a report.
-pub(super) fn numbers(report: &Report) -> Written {
+pub(super) fn numbers(path: &Path, report: &Report) -> Written {
     const HEADER: [&str; 9] =
         ["table", "name", "metric", "value", "low", "high", "bootstrap_low", "bootstrap_high", "n"];
     let ends = |interval: Option<Interval>| {
@@ -30,14 +32,27 @@ pub(super) fn numbers(report: &Report) -> Written {
             vec![table.title.clone(), name, metric, value, low, high, from, to, row.n.to_string()]
         })
     });
-    written(&HEADER, rows)
+    written(path, &HEADER, rows)
 }
 
 /// Every question in every mode.
-pub(super) fn answers(inputs: &Inputs) -> Written {
+pub(super) fn answers(path: &Path, inputs: &Inputs) -> Written {
     const HEADER: [&str; 15] = [
-        "id", "mode", "question_type", "question", "reference", "answer", "metric", "correct", "outcome", "entity",
-        "right_entity", "section_place", "article_rank", "error", "seconds",
+        "id",
+        "mode",
+        "question_type",
+        "question",
+        "reference",
+        "answer",
+        "metric",
+        "correct",
+        "outcome",
+        "entity",
+        "right_entity",
+        "section_place",
+        "article_rank",
+        "error",
+        "seconds",
     ];
     let rows = inputs.asked.iter().map(|(question, scored)| {
         let outcome = &scored.outcome;
@@ -64,5 +79,5 @@ pub(super) fn answers(inputs: &Inputs) -> Written {
             if inputs.times { format!("{:.3}", outcome.seconds) } else { String::new() },
         ]
     });
-    written(&HEADER, rows)
+    written(path, &HEADER, rows)
 }

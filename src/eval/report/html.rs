@@ -9,12 +9,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Inputs, Report, Row, Table, plot};
-use crate::eval::answers::{Mode, sample};
-use crate::eval::metric::{EVQA_EXACT, NONE};
-use crate::eval::verdict::{Cause, Gold, Scored};
 use crate::eval::Question;
+use crate::eval::answers::{Mode, sample};
+use crate::eval::metric::{EVQA_EXACT, INFOSEEK_HARMONIC, NONE};
+use crate::eval::verdict::{Cause, Gold, Scored};
 
-const PAGE: &str = include_str!("page.html");
+pub(super) const PAGE: &str = include_str!("page.html");
 
 /// Candidates of a question that the page shows.
 const CANDIDATES: usize = 5;
@@ -31,6 +31,12 @@ pub struct Thumbnails<'a> {
     pub questions: usize,
     /// A small JPEG of a question's picture; `None` where there is none.
     pub jpeg: &'a dyn Fn(&Question) -> Option<Vec<u8>>,
+}
+
+/// The questions that a page of at most `n` holds.
+#[must_use]
+pub fn page_sample(questions: &[Question], n: usize) -> Vec<&Question> {
+    sample(questions, n, SEED)
 }
 
 /// Text in HTML.
@@ -104,7 +110,7 @@ struct Read<'a> {
 /// The page.
 pub(super) fn page(report: &Report, inputs: &Inputs, thumbnails: &Thumbnails) -> String {
     let metric = metric(inputs);
-    let shown = sample(inputs.folder.questions(), thumbnails.questions, SEED);
+    let shown = page_sample(inputs.folder.questions(), thumbnails.questions);
     let data = serde_json::to_string(&data(inputs, metric, &shown, thumbnails)).unwrap_or_else(|_| "{}".to_owned());
     let mut summary = summary(report, metric);
     if shown.len() < report.questions {
@@ -181,7 +187,13 @@ fn data<'a>(inputs: &Inputs<'a>, metric: &'a str, shown: &[&'a Question], thumbn
             kind: question.kind.name(),
             text: &question.text,
             references: question.references(),
-            gold: question.titles.iter().chain(&question.urls).take(question.urls.len().max(1)).map(String::as_str).collect(),
+            gold: question
+                .titles
+                .iter()
+                .chain(&question.urls)
+                .take(question.urls.len().max(1))
+                .map(String::as_str)
+                .collect(),
             picture: picture.filter(|id| pictures.contains_key(id)),
             candidates: candidates.collect(),
             answers,
@@ -195,7 +207,7 @@ fn said<'a>(scored: &'a Scored, gold: &Gold, times: bool) -> Said<'a> {
     let reply = outcome.reply.as_ref();
     let verdict = match cause {
         Cause::Right => "right",
-        Cause::EntityMissed | Cause::SectionMissed | Cause::ReaderWrong => "wrong",
+        Cause::EntityMissed | Cause::SectionMissed | Cause::ReaderWrong | Cause::Wrong => "wrong",
         Cause::Abstained => "abstained",
         Cause::Failed => "failed",
         Cause::Unscored => "unscored",
@@ -223,15 +235,21 @@ fn said<'a>(scored: &'a Scored, gold: &Gold, times: bool) -> Said<'a> {
 
 fn summary(report: &Report, metric: &str) -> String {
     let mut out = String::from("<dl class=\"headline\">\n");
-    let all = |row: &&Row| row.name.ends_with(", all") && (row.metric == metric || row.metric == "R@1");
+    let all = |row: &&Row| row.name.ends_with(", all") && row.metric == metric;
     let shares = report.tables.iter().flat_map(|table| &table.rows).filter(all);
     let recall = report.tables.iter().flat_map(|t| &t.rows).filter(|row| row.metric == "R@1" || row.metric == "R@5");
-    for row in shares.chain(recall).take(6) {
+    // What a benchmark is ranked by comes first.
+    let ranked = report.tables.iter().flat_map(|t| &t.rows).filter(|row| row.metric == INFOSEEK_HARMONIC);
+    for row in ranked.chain(shares).chain(recall).take(6) {
         let within = row.bootstrap.map_or_else(String::new, |i| {
             format!("<small>{:.1} to {:.1} %, {} questions</small>", i.low * 100.0, i.high * 100.0, row.n)
         });
         let name = row.name.strip_suffix(", all").unwrap_or(&row.name);
-        let label = if row.metric == metric { name.to_owned() } else { row.metric.clone() };
+        let label = match &*row.metric {
+            of if of == metric => name.to_owned(),
+            INFOSEEK_HARMONIC => format!("{name}, harmonic mean"),
+            of => of.to_owned(),
+        };
         let _ = writeln!(out, "<div><dt>{}</dt><dd>{:.1} %{within}</dd></div>", escaped(&label), row.value * 100.0);
     }
     out.push_str("</dl>\n<dl class=\"facts\">\n");
@@ -259,7 +277,10 @@ fn facts(report: &Report, metric: &str) -> Vec<(String, String)> {
         Some(if short.is_empty() { name.to_owned() } else { format!("{name} ({short})") })
     };
     let data = format!("{}, {}", report.manifest.data.name, of_hash(&run["data"]["hash"]));
-    let mut facts = vec![("Metric".to_owned(), metric.to_owned()), ("Data".to_owned(), data)];
+    let mut facts = vec![("Data".to_owned(), data)];
+    if metric != NONE {
+        facts.push(("Metric".to_owned(), metric.to_owned()));
+    }
     for (key, part) in [
         ("Knowledge base", "knowledge_base"),
         ("Retriever", "retriever"),
@@ -271,7 +292,10 @@ fn facts(report: &Report, metric: &str) -> Vec<(String, String)> {
     }
     facts.push(("Questions".to_owned(), format!("{} of {}", report.questions, report.manifest.data.usable)));
     if let Some(bem) = report.bem.as_ref().filter(|_| metric != EVQA_EXACT) {
-        facts.push(("BEM".to_owned(), format!("{} ({})", bem.model, bem.fingerprint.chars().take(12).collect::<String>())));
+        facts.push((
+            "BEM".to_owned(),
+            format!("{} ({})", bem.model, bem.fingerprint.chars().take(12).collect::<String>()),
+        ));
     }
     facts.push(("Program".to_owned(), format!("Cicerone {}", report.manifest.program_version)));
     facts
@@ -317,7 +341,9 @@ fn plots(report: &Report, metric: &str) -> String {
     let recall = by_title("Retrieval").and_then(plot::recall);
     let causes = by_title("What became of the questions").and_then(plot::causes);
     let figure = |(svg, caption, class): (String, &str, &str)| {
-        format!("<figure class=\"plot{class}\"><figcaption>{caption}</figcaption><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\">{svg}</div></figure>\n")
+        format!(
+            "<figure class=\"plot{class}\"><figcaption>{caption}</figcaption><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\">{svg}</div></figure>\n"
+        )
     };
     [
         answers.map(|svg| (svg, "Right answers, with 95 % intervals", "")),

@@ -12,7 +12,7 @@ mod tables;
 
 use serde::Serialize;
 
-pub use html::Thumbnails;
+pub use html::{Thumbnails, page_sample};
 pub use table::{Row, Table};
 pub use tables::{answers, causes};
 
@@ -24,6 +24,7 @@ use super::run::{Manifest, RunFolder};
 use super::verdict::Scored;
 use super::{EvalError, Question};
 use crate::io::write_atomic;
+use crate::text::sanitise_line;
 
 /// A question, and what came of it in one mode.
 pub type Asked<'a> = (&'a Question, Scored);
@@ -38,6 +39,8 @@ pub struct Inputs<'a> {
     pub asked: &'a [Asked<'a>],
     /// The model that judged answers, if one did.
     pub bem: Option<&'a Bem>,
+    /// Answers that it was to judge, and has not.
+    pub unjudged: usize,
     /// Whether times are told.
     pub times: bool,
 }
@@ -53,7 +56,7 @@ pub struct Report {
     pub bem: Option<Bem>,
     /// Questions of this run.
     pub questions: usize,
-    /// Whether every one of them was asked in every mode.
+    /// Whether every one of them was searched for, asked in every mode, and judged.
     pub complete: bool,
     /// The official numbers of InfoSeek, percent, by mode.
     pub infoseek: Vec<(Mode, FileScore)>,
@@ -82,9 +85,10 @@ impl Report {
         }
         tables.retain(|table| !table.rows.is_empty());
         let expected = questions * manifest.modes.len();
-        let complete = inputs.asked.len() == expected;
+        let searched = inputs.retrievals.is_empty() || inputs.retrievals.len() == questions;
+        let complete = inputs.asked.len() == expected && searched && inputs.unjudged == 0;
         let notes = notes(inputs, &manifest, expected);
-        let title = format!("{questions} questions of {}", manifest.data.name);
+        let title = format!("{questions} questions of {}", sanitise_line(&manifest.data.name));
         let bem = inputs.bem.cloned();
         Ok(Self { title, manifest, bem, questions, complete, infoseek: official, tables, notes })
     }
@@ -120,8 +124,10 @@ impl Report {
         let dir = inputs.folder.dir();
         write_atomic(&dir.join("report.json"), json)?;
         write_atomic(&dir.join("report.md"), self.to_markdown().as_bytes())?;
-        write_atomic(&dir.join("report.csv"), &csv::numbers(self)?)?;
-        write_atomic(&dir.join("answers.csv"), &csv::answers(inputs)?)?;
+        let path = dir.join("report.csv");
+        write_atomic(&path, &csv::numbers(&path, self)?)?;
+        let path = dir.join("answers.csv");
+        write_atomic(&path, &csv::answers(&path, inputs)?)?;
         write_atomic(&dir.join("report.html"), html::page(self, inputs, page).as_bytes())?;
         Ok(())
     }
@@ -143,23 +149,37 @@ fn notes(inputs: &Inputs, manifest: &Manifest, expected: usize) -> Vec<String> {
     }
     if inputs.asked.len() < expected {
         let (there, left) = (inputs.asked.len(), expected - inputs.asked.len());
-        notes.push(format!("{left} of {expected} answers are not there yet ({there} are); `cicerone eval run` goes on"));
+        notes.push(if manifest.modes == [Mode::Predicted] {
+            format!(
+                "{left} of {expected} questions have no prediction and are left out: no number to compare with others"
+            )
+        } else {
+            format!("{left} of {expected} answers are not there yet ({there} are); `cicerone eval run` goes on")
+        });
     }
     if inputs.bem.is_none() && inputs.asked.iter().any(|(_, s)| s.metric == super::metric::EVQA_EXACT) {
         notes.push("EM only: published numbers of Encyclopedic-VQA accept what BEM finds equivalent, too".to_owned());
+    }
+    if inputs.unjudged > 0 {
+        notes.push(format!("{} answers were not judged by BEM yet and count as wrong", inputs.unjudged));
     }
     if data.two_hop > 0 {
         notes.push(format!("{} 2_hop questions are left out, as in most publications", data.two_hop));
     }
     if data.dirty > 0 {
-        let first = data.first_dirty.as_deref().unwrap_or_default();
+        let first = sanitise_line(data.first_dirty.as_deref().unwrap_or_default());
         notes.push(format!("{} rows of the data set cannot be used (first: {first})", data.dirty));
     }
-    let missing = data.pictures.named - data.pictures.found;
+    let seen = manifest.modes != [Mode::Predicted];
+    let missing = if seen { data.pictures.named - data.pictures.found } else { 0 };
     if missing > 0 {
-        let first = data.pictures.missing.first().map_or("", |(_, picture)| picture);
-        notes.push(format!("{missing} of {} pictures are missing (first: {first}); their questions fail", data.pictures.named));
+        let first = sanitise_line(data.pictures.missing.first().map_or("", |(_, picture)| picture));
+        let named = data.pictures.named;
+        notes.push(format!("{missing} of {named} pictures are missing (first: {first}); their questions fail"));
     }
     notes.push("95 % intervals: Wilson's of proportions, the percentile bootstrap's of everything".to_owned());
     notes
 }
+
+#[cfg(test)]
+mod tests;

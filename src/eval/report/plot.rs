@@ -35,16 +35,33 @@ pub(super) fn answers(table: &Table, metric: &str) -> Option<String> {
     let bottom = 14.0 + modes.len() as f64 * 32.0 + named.len() as f64 * 19.0;
     let x = |share: f64| LEFT + WIDTH * share.clamp(0.0, 1.0);
     let mut out = String::new();
-    open(&mut out, (560.0, bottom + 40.0), "plot-answers", "Share of right answers by mode and kind of question",
-        "Points are shares, lines are 95 % intervals. The same numbers stand in the tables.");
+    open(
+        &mut out,
+        (560.0, bottom + 40.0),
+        "plot-answers",
+        "Share of right answers by mode and kind of question",
+        "Points are shares, lines are 95 % intervals. The same numbers stand in the tables.",
+    );
     for tick in 0..=4 {
         let share = f64::from(tick) / 4.0;
         let (at, label) = (x(share), tick * 25);
-        let _ = writeln!(out, "<line class=\"grid\" x1=\"{at}\" y1=\"14\" x2=\"{at}\" y2=\"{bottom}\"/>\
-             <text class=\"lab mid\" x=\"{at}\" y=\"{}\">{label}%</text>", bottom + 18.0);
+        let _ = writeln!(
+            out,
+            "<line class=\"grid\" x1=\"{at}\" y1=\"14\" x2=\"{at}\" y2=\"{bottom}\"/>\
+             <text class=\"lab mid\" x=\"{at}\" y=\"{}\">{label}%</text>",
+            bottom + 18.0
+        );
     }
-    let _ = writeln!(out, "<line class=\"axis\" x1=\"{}\" y1=\"{bottom}\" x2=\"{}\" y2=\"{bottom}\"/>\
-         <text class=\"lab mid\" x=\"{}\" y=\"{}\">{}</text>", x(0.0), x(1.0), x(0.5), bottom + 36.0, escaped(metric));
+    let _ = writeln!(
+        out,
+        "<line class=\"axis\" x1=\"{}\" y1=\"{bottom}\" x2=\"{}\" y2=\"{bottom}\"/>\
+         <text class=\"lab mid\" x=\"{}\" y=\"{}\">{}</text>",
+        x(0.0),
+        x(1.0),
+        x(0.5),
+        bottom + 36.0,
+        escaped(metric)
+    );
     let mut y = 14.0;
     for mode in modes {
         y += 20.0;
@@ -54,9 +71,14 @@ pub(super) fn answers(table: &Table, metric: &str) -> Option<String> {
             let (middle, class) = (y - 4.0, if kind == "all" { "all" } else { "one" });
             let at = x(row.value);
             let line = row.interval.map_or_else(String::new, |i| {
-                format!("<line class=\"ival\" x1=\"{:.1}\" y1=\"{middle}\" x2=\"{:.1}\" y2=\"{middle}\"/>", x(i.low), x(i.high))
+                format!(
+                    "<line class=\"ival\" x1=\"{:.1}\" y1=\"{middle}\" x2=\"{:.1}\" y2=\"{middle}\"/>",
+                    x(i.low),
+                    x(i.high)
+                )
             });
-            let within = row.interval.map_or_else(String::new, |i| format!(" ({} to {})", percent(i.low), percent(i.high)));
+            let within =
+                row.interval.map_or_else(String::new, |i| format!(" ({} to {})", percent(i.low), percent(i.high)));
             let (name, value) = (escaped(kind), percent(row.value));
             let _ = writeln!(
                 out,
@@ -91,20 +113,34 @@ pub(super) fn recall(table: &Table) -> Option<String> {
     let x = |k: usize| 64.0 + step * ks.iter().position(|known| *known == k).unwrap_or(0) as f64;
     let y = |share: f64| 300.0 - 284.0 * share.clamp(0.0, 1.0);
     let mut out = String::new();
-    open(&mut out, (560.0, 344.0), "plot-recall", "Recall at K",
-        "Share of questions with a right candidate among the first K. The same numbers stand in the tables.");
+    open(
+        &mut out,
+        (560.0, 344.0),
+        "plot-recall",
+        "Recall at K",
+        "Share of questions with a right candidate among the first K. The same numbers stand in the tables.",
+    );
     for tick in 0..=4 {
         let (at, label) = (y(f64::from(tick) / 4.0), tick * 25);
-        let _ = writeln!(out, "<line class=\"grid\" x1=\"44\" y1=\"{at}\" x2=\"430\" y2=\"{at}\"/>\
-             <text class=\"lab end\" x=\"36\" y=\"{}\">{label}%</text>", at + 4.0);
+        let _ = writeln!(
+            out,
+            "<line class=\"grid\" x1=\"44\" y1=\"{at}\" x2=\"430\" y2=\"{at}\"/>\
+             <text class=\"lab end\" x=\"36\" y=\"{}\">{label}%</text>",
+            at + 4.0
+        );
     }
     for k in &ks {
         let at = x(*k);
-        let _ = writeln!(out, "<line class=\"axis\" x1=\"{at:.1}\" y1=\"300\" x2=\"{at:.1}\" y2=\"305\"/>\
-             <text class=\"lab mid\" x=\"{at:.1}\" y=\"319\">{k}</text>");
+        let _ = writeln!(
+            out,
+            "<line class=\"axis\" x1=\"{at:.1}\" y1=\"300\" x2=\"{at:.1}\" y2=\"305\"/>\
+             <text class=\"lab mid\" x=\"{at:.1}\" y=\"319\">{k}</text>"
+        );
     }
-    out.push_str("<line class=\"axis\" x1=\"44\" y1=\"300\" x2=\"430\" y2=\"300\"/>\
-         <text class=\"lab mid\" x=\"237\" y=\"338\">K, number of candidates</text>\n");
+    out.push_str(
+        "<line class=\"axis\" x1=\"44\" y1=\"300\" x2=\"430\" y2=\"300\"/>\
+         <text class=\"lab mid\" x=\"237\" y=\"338\">K, number of candidates</text>\n",
+    );
     // Names stand beside the ends of their lines, and no two of them in one place.
     let mut last: Vec<(f64, usize)> =
         lines.iter().enumerate().filter_map(|(n, (points, ..))| Some((y(points.last()?.1), n))).collect();
@@ -120,11 +156,22 @@ pub(super) fn recall(table: &Table) -> Option<String> {
         let path: Vec<String> = points.iter().map(|(k, share)| format!("{:.1} {:.1}", x(*k), y(*share))).collect();
         let _ = write!(out, "<g class=\"{class}\"><path class=\"line\" d=\"M{}\"/>", path.join("L"));
         for (k, share) in points {
-            let _ = write!(out, "<g><title>{name}: {} at K = {k}</title><circle class=\"mark\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.8\"/></g>",
-                percent(*share), x(*k), y(*share));
+            let _ = write!(
+                out,
+                "<g><title>{name}: {} at K = {k}</title><circle class=\"mark\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"4.8\"/></g>",
+                percent(*share),
+                x(*k),
+                y(*share)
+            );
         }
-        let _ = writeln!(out, "<text class=\"name\" x=\"432\" y=\"{:.1}\">{name}</text><text class=\"val\" x=\"432\" y=\"{:.1}\">{} to {}</text></g>",
-            places[n], places[n] + 15.0, percent(first.1), percent(end.1));
+        let _ = writeln!(
+            out,
+            "<text class=\"name\" x=\"432\" y=\"{:.1}\">{name}</text><text class=\"val\" x=\"432\" y=\"{:.1}\">{} to {}</text></g>",
+            places[n],
+            places[n] + 15.0,
+            percent(first.1),
+            percent(end.1)
+        );
     }
     out.push_str("</svg>\n");
     Some(out)
@@ -141,12 +188,23 @@ pub(super) fn causes(table: &Table) -> Option<String> {
     }
     let bottom = 34.0 + 44.0 * modes.len() as f64;
     let mut out = String::new();
-    open(&mut out, (960.0, bottom + 36.0), "plot-causes", "What became of the questions, by mode",
-        "One bar for each mode. The same numbers stand in the tables.");
+    open(
+        &mut out,
+        (960.0, bottom + 36.0),
+        "plot-causes",
+        "What became of the questions, by mode",
+        "One bar for each mode. The same numbers stand in the tables.",
+    );
     let mut x = LEFT;
     for cause in Cause::ALL.into_iter().filter(|cause| table.rows.iter().any(|row| row.metric == cause.name())) {
-        let _ = writeln!(out, "<rect class=\"key o-{}\" x=\"{x}\" y=\"2\" width=\"15\" height=\"15\" rx=\"2\"/>\
-             <text x=\"{}\" y=\"14\">{}</text>", class(cause), x + 21.0, cause.name());
+        let _ = writeln!(
+            out,
+            "<rect class=\"key o-{}\" x=\"{x}\" y=\"2\" width=\"15\" height=\"15\" rx=\"2\"/>\
+             <text x=\"{}\" y=\"14\">{}</text>",
+            class(cause),
+            x + 21.0,
+            cause.name()
+        );
         x += 42.0 + 7.0 * cause.name().len() as f64;
     }
     let mut y = 40.0;
@@ -161,17 +219,30 @@ pub(super) fn causes(table: &Table) -> Option<String> {
             } else {
                 String::new()
             };
-            let _ = writeln!(out, "<g class=\"seg\"><title>{mode}, {}: {count} of {} ({})</title>\
+            let _ = writeln!(
+                out,
+                "<g class=\"seg\"><title>{mode}, {}: {count} of {} ({})</title>\
                  <rect class=\"o-{}\" x=\"{x:.1}\" y=\"{y}\" width=\"{width:.1}\" height=\"30\"/>{digits}</g>",
-                row.metric, row.n, percent(row.value), class(cause), mode = escaped(mode));
+                row.metric,
+                row.n,
+                percent(row.value),
+                class(cause),
+                mode = escaped(mode)
+            );
             x += width;
         }
         y += 44.0;
     }
     for tick in 0..=4 {
         let (at, anchor) = (LEFT + WIDTH * f64::from(tick) / 4.0, if tick == 4 { "end" } else { "mid" });
-        let _ = writeln!(out, "<line class=\"axis\" x1=\"{at}\" y1=\"{bottom}\" x2=\"{at}\" y2=\"{}\"/>\
-             <text class=\"lab {anchor}\" x=\"{at}\" y=\"{}\">{}%</text>", bottom + 5.0, bottom + 20.0, tick * 25);
+        let _ = writeln!(
+            out,
+            "<line class=\"axis\" x1=\"{at}\" y1=\"{bottom}\" x2=\"{at}\" y2=\"{}\"/>\
+             <text class=\"lab {anchor}\" x=\"{at}\" y=\"{}\">{}%</text>",
+            bottom + 5.0,
+            bottom + 20.0,
+            tick * 25
+        );
     }
     let _ = writeln!(out, "<line class=\"axis\" x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"960\" y2=\"{bottom}\"/></svg>");
     Some(out)

@@ -130,7 +130,10 @@ mod tests {
     #[test]
     fn markdown_keeps_its_columns() {
         let markdown = table().to_markdown();
-        assert!(markdown.contains("\n| ReT-2 | R@1 | 0.400 | 0.346 to 0.456 | 0.343 to 0.457 | 300 |\n| a\\|b | MRR |"), "{markdown}");
+        assert!(
+            markdown.contains("\n| ReT-2 | R@1 | 0.400 | 0.346 to 0.456 | 0.343 to 0.457 | 300 |\n| a\\|b | MRR |"),
+            "{markdown}"
+        );
         assert!(markdown.ends_with("\nkb starter\n"));
     }
 

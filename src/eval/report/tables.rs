@@ -1,6 +1,6 @@
 //! The tables of a report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Asked, Inputs, Row, Table};
 use crate::eval::answers::Mode;
@@ -17,7 +17,7 @@ const RESAMPLES: usize = 2000;
 const SEED: u64 = 20_261_129;
 
 /// Cut-offs of recall.
-const KS: [usize; 6] = [1, 5, 10, 20, 50, 100];
+const KS: [usize; 7] = [1, 5, 10, 20, 50, 100, 500];
 
 /// Shares of right answers, articles and sections: for each mode over all questions and by type.
 #[must_use]
@@ -62,7 +62,8 @@ pub fn answers(asked: &[Asked]) -> Table {
     let mut notes = Vec::new();
     let failed = asked.iter().filter(|(_, s)| s.outcome.error.is_some()).count();
     if failed > 0 {
-        notes.push(format!("{failed} answers failed and count as wrong; run again to ask them again"));
+        let again = if modes(asked).contains(&Mode::Predicted) { "" } else { "; run again to ask them again" };
+        notes.push(format!("{failed} answers failed and count as wrong{again}"));
     }
     let unscored = asked.iter().filter(|(_, s)| s.correct.is_none() && s.metric != NONE).count();
     if unscored > 0 {
@@ -75,21 +76,28 @@ fn modes(asked: &[Asked]) -> BTreeSet<Mode> {
     asked.iter().map(|(_, s)| s.outcome.mode).collect()
 }
 
-/// InfoSeek's official numbers, by mode. Questions without an answer count as wrong.
+/// InfoSeek's official numbers, by mode. A question that failed counts as wrong, one that was not asked yet not at all.
 pub(super) fn infoseek(inputs: &Inputs) -> Result<Vec<(Mode, FileScore)>, EvalError> {
     let questions = inputs.folder.questions();
     let items = infoseek_data::items(questions);
-    if items.is_empty() || items.iter().all(|item| item.split.is_empty()) {
+    // The official number is a mean of two splits: of one alone there is none.
+    let split =
+        |question: bool| items.iter().any(|i| !i.split.is_empty() && i.split.ends_with("unseen_question") == question);
+    if !split(true) || !split(false) {
         return Ok(Vec::new());
     }
     let score = |mode: Mode| {
-        let of_mode = inputs.asked.iter().filter(|(_, s)| s.outcome.mode == mode);
-        let said = of_mode.filter_map(|(q, s)| {
+        let of_mode = || inputs.asked.iter().filter(|(_, s)| s.outcome.mode == mode);
+        let said = of_mode().filter_map(|(q, s)| {
             let reply = s.outcome.reply.as_ref().filter(|_| matches!(q.answer, Answer::InfoSeek(_)))?;
             // An abstention says nothing that could be right.
             Some((q.id.clone(), if s.abstained() { String::new() } else { reply.answer.clone() }))
         });
-        Ok((mode, infoseek::score_file(&items, &said.collect::<Vec<_>>(), Missing::Wrong)?))
+        let said: Vec<(String, String)> = said.collect();
+        let there: HashSet<&str> = of_mode().map(|(q, _)| q.id.as_str()).collect();
+        let of_there: Vec<_> = items.iter().filter(|item| there.contains(item.id.as_str())).cloned().collect();
+        let score = infoseek::score_file(&of_there, &said, Missing::Wrong)?;
+        Ok((mode, FileScore { missing: items.len() - said.len(), ..score }))
     };
     modes(inputs.asked).into_iter().map(score).collect()
 }
@@ -159,7 +167,11 @@ pub(super) fn retrieval(inputs: &Inputs) -> Option<Table> {
             rows.push(Row::mean(NAME, "MRR", mean.mean, Some(mean.interval), articles.len()));
         }
     }
-    let mut notes = vec![format!("recall by article; MRR over the first {deepest} candidates")];
+    let mut notes = vec![format!("R is recall by article, MRR over the first {deepest} candidates")];
+    let left = inputs.folder.questions().len() - searched.len();
+    if left > 0 {
+        notes.push(format!("{left} questions were not searched for yet; `cicerone eval run` goes on"));
+    }
     let without = searched.len() - articles.len();
     if without > 0 {
         notes.push(format!("{without} questions name no article and are left out of recall"));
@@ -221,7 +233,8 @@ pub(super) fn abstention(asked: &[Asked]) -> Option<Table> {
 pub(super) fn times(inputs: &Inputs) -> Option<Table> {
     let mut rows = Vec::new();
     let mut add = |name: &str, seconds: &[f64]| {
-        for (metric, p) in [("seconds, median", 50.0), ("seconds, 95th percentile", 95.0), ("seconds, longest", 100.0)] {
+        for (metric, p) in [("seconds, median", 50.0), ("seconds, 95th percentile", 95.0), ("seconds, longest", 100.0)]
+        {
             if let Some(value) = percentile(seconds, p) {
                 rows.push(Row::mean(name, metric, value, None, seconds.len()));
             }
@@ -230,10 +243,11 @@ pub(super) fn times(inputs: &Inputs) -> Option<Table> {
     let searched: Vec<f64> =
         inputs.folder.questions().iter().filter_map(|q| Some(inputs.retrievals.get(&q.id)?.seconds)).collect();
     add("search", &searched);
-    for mode in modes(inputs.asked) {
-        let of_mode = inputs.asked.iter().filter(|(_, s)| {
-            s.outcome.mode == mode && s.outcome.error.is_none() && !s.outcome.remembered
-        });
+    for mode in modes(inputs.asked).into_iter().filter(|mode| *mode != Mode::Predicted) {
+        let of_mode = inputs
+            .asked
+            .iter()
+            .filter(|(_, s)| s.outcome.mode == mode && s.outcome.error.is_none() && !s.outcome.remembered);
         add(mode.name(), &of_mode.map(|(_, s)| s.outcome.seconds).collect::<Vec<_>>());
     }
     let mut notes = vec!["of a search with others beside it; of answers one by one, from what was found".to_owned()];
