@@ -11,7 +11,7 @@ const REPORTS: [&str; 5] = ["report.json", "report.md", "report.csv", "answers.c
 
 /// A run of six questions in three modes, into a folder.
 fn arguments<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    let mut args = vec!["eval", "run", "--limit", "6", "--seed", "3", "--no-times", "--out", out.to_str().unwrap()];
+    let mut args = vec!["eval", "run", "--limit", "6", "--seed", "2", "--no-times", "--out", out.to_str().unwrap()];
     args.extend(["--modes", "retrieved,oracle-entity,no-retrieval"]);
     args.extend(more);
     args
@@ -178,7 +178,7 @@ fn what_does_not_fit_is_told_before_anything_is_asked() {
     let starter = starter();
     let clean = cicerone(&starter.data).args(["eval", "run", "--audit", "--json"]).assert();
     let clean = json(&clean.success(), "eval-audit");
-    assert_eq!((clean["clean"].as_bool(), clean["audit"]["articles"].as_u64()), (Some(true), Some(249)), "{clean:#}");
+    assert_eq!((clean["clean"].as_bool(), clean["audit"]["articles"].as_u64()), (Some(true), Some(243)), "{clean:#}");
     let csv = "question,question_type,answer,wikipedia_url,evidence_section_id,dataset_image_ids\n\
                Q?,automatic,a,https://en.wikipedia.org/wiki/Kenya,999,twemoji/ke\n\
                R?,automatic,a,https://en.wikipedia.org/wiki/Atlantis,0,twemoji/none\n,automatic,a,u,0,\n";

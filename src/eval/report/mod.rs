@@ -96,7 +96,7 @@ impl Report {
     /// All tables as text.
     #[must_use]
     pub fn to_text(&self) -> String {
-        self.written(Table::to_text, "\n")
+        self.written(Table::to_text, "")
     }
 
     /// All tables as Markdown.
