@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -26,7 +26,8 @@ use crate::eval::{EvalError, Question};
 use crate::generator::{Generator, Remembering};
 use crate::kb::{Found, Hit};
 use crate::rag::engines::{self, Engines};
-use crate::rag::{FoundBefore, Pipeline, Settings};
+use crate::rag::{About, FoundBefore, PartError, Parts, Pipeline, QueryEncoder, Settings};
+use crate::retriever::Item;
 
 /// Everything that decides what is found, of all that decides the answers.
 const RETRIEVAL: [&str; 6] = ["data", "questions", "knowledge_base", "retriever", "candidates", "program"];
@@ -63,7 +64,10 @@ pub fn run(context: &Context, args: &EvalRunArgs) -> anyhow::Result<Exit> {
         if let Some(from) = &args.retrieval {
             folder.take_over(&RunFolder::read(from)?)?;
         }
-        found = search(context, &runtime, &engines.pipeline, config, &folder, &guard)?;
+        let parts = engines.pipeline.parts();
+        let encoder = Arc::new(OneByOne { encoder: Arc::clone(&parts.encoder), turn: Mutex::new(()) });
+        let pipeline = Pipeline::new(Parts { encoder, ..parts.clone() }, engines.pipeline.settings().clone());
+        found = search(context, &runtime, &pipeline, config, &folder, &guard)?;
     }
     if !guard.is_asked() && generate {
         answer(context, &runtime, engines, &folder, (&modes, &found), &guard)?;
@@ -73,6 +77,24 @@ pub fn run(context: &Context, args: &EvalRunArgs) -> anyhow::Result<Exit> {
         context.screen.note(format_args!("stopped; the same command goes on from {dir}"));
     }
     reporting::finish(context, config, &folder, (&args.page, &args.print), &guard, true)
+}
+
+/// An encoder that never makes a batch of two questions. A neighbour in a batch moves the last bit of a score, and which
+/// questions meet there is a matter of time: a run that was cut off would not find what a whole one finds.
+struct OneByOne {
+    encoder: Arc<dyn QueryEncoder>,
+    turn: Mutex<()>,
+}
+
+impl QueryEncoder for OneByOne {
+    fn about(&self) -> About {
+        self.encoder.about()
+    }
+
+    fn encode(&self, item: Item) -> Result<Vec<f32>, PartError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.encoder.encode(item)
+    }
 }
 
 /// Where a run goes that is not told where: to a folder called as its configuration and by its settings, so that the same
