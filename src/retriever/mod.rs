@@ -18,17 +18,17 @@
 //! | `device` | CPU or GPU |
 //! | `encoder`, `worker` | a loaded retriever, and the thread it lives on |
 //! | `random` | models of random numbers, to measure speed without a checkpoint |
-//! | `sentence`, `pair` | sentence embeddings of a text tower alone; scores of pairs of texts |
+//! | `sentence`, `pair`, `bem` | sentence embeddings of a text tower alone; scores of pairs of texts, and of answers beside references |
 //! | `train` | how a head is trained |
 //! | `probe` | what its gates let through |
 
 pub mod backbone;
 pub mod batches;
-mod bem;
+pub mod bem;
 pub mod cell;
 #[cfg(test)]
 mod cell_tests;
-mod classifier;
+pub mod classifier;
 pub mod config;
 #[cfg(test)]
 mod config_tests;
