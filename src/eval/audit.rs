@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use super::Question;
 use super::run::DataFacts;
-use super::{EvalError, Question};
 use crate::kb::Article;
 
 /// Examples that are kept of each problem.
@@ -41,12 +41,12 @@ impl Audit {
     ///
     /// # Errors
     /// What `article` says.
-    pub fn new(
+    pub fn new<E>(
         questions: &[Question],
         data: &DataFacts,
-        mut article: impl FnMut(&str) -> Result<Option<Article>, EvalError>,
+        mut article: impl FnMut(&str) -> Result<Option<Article>, E>,
         mut progress: impl FnMut(usize),
-    ) -> Result<Self, EvalError> {
+    ) -> Result<Self, E> {
         let mut absent = Problem { what: "the right article is not in the knowledge base", ..Problem::default() };
         let mut no_section = Problem { what: "the right section is not in the article", ..Problem::default() };
         let mut empty = Problem { what: "the right section has no text", ..Problem::default() };
@@ -152,6 +152,7 @@ impl Problem {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::eval::EvalError;
     use crate::eval::dataset::evqa;
     use crate::kb::Section;
 
@@ -165,7 +166,7 @@ mod tests {
         questions[0].picture = Some("p.png".into());
         questions[3].picture = Some("p.png".into());
         let mut asked = 0;
-        let article = |url: &str| {
+        let article = |url: &str| -> Result<Option<Article>, EvalError> {
             asked += 1;
             let section = |text: &str| Section { title: "s".into(), text: text.into() };
             Ok((url == "here").then(|| Article { sections: vec![section("t"), section(" ")], ..Article::default() }))
@@ -189,7 +190,7 @@ mod tests {
         let clean = Audit::new(
             &questions[..1],
             &DataFacts::default(),
-            |_| {
+            |_| -> Result<Option<Article>, EvalError> {
                 Ok(Some(Article {
                     sections: vec![Section { title: String::new(), text: "t".into() }],
                     ..Article::default()

@@ -20,11 +20,11 @@ use crate::io::pictures::Layout;
 use crate::rag::engines::{self, Engines};
 use crate::rag::{self, Answer, Outcome, Pipeline, QuestionImage};
 
-/// What the questions of a folder are asked of, and which of them.
+/// The questions of a folder, and what they are asked of.
 pub struct Asking {
     /// The configuration that was opened.
     pub config: Config,
-    /// Its hash.
+    /// Hash of the file of questions.
     pub data: String,
     /// Every question of it.
     pub all: Vec<Question>,

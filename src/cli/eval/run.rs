@@ -18,13 +18,13 @@ use super::asking;
 use super::opening::{self, Opened};
 use super::reporting;
 use crate::config::Config;
+use crate::eval::Question;
 use crate::eval::answers::{self, Mode};
 use crate::eval::audit::Audit;
 use crate::eval::retrieved::{self, Candidate, Options, Retrievals};
 use crate::eval::run::{FORMAT, Manifest, RunFolder};
-use crate::eval::{EvalError, Question};
 use crate::generator::{Generator, Remembering};
-use crate::kb::{Found, Hit};
+use crate::kb::{Article, Found, Hit};
 use crate::rag::engines::{self, Engines};
 use crate::rag::{About, FoundBefore, PartError, Parts, Pipeline, QueryEncoder, Settings};
 use crate::retriever::Item;
@@ -259,17 +259,13 @@ fn audit(context: &Context, opened: &Opened, json: bool) -> anyhow::Result<Exit>
     let mut progress = Progress::new(&context.screen, "looking at the questions", Unit::Things("questions"));
     let total = opened.questions.len() as u64;
     let guard = interrupt::guard();
-    let article = |url: &str| {
+    let article = |url: &str| -> anyhow::Result<Option<Article>> {
         if guard.is_asked() {
-            return Err(EvalError::Judge("interrupted".to_owned()));
+            return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
         }
-        kb.article(url).map_err(|e| EvalError::Judge(e.to_string()))
+        Ok(kb.article(url)?)
     };
-    let audit = Audit::new(&opened.questions, &opened.facts, article, |n| progress.set(n as u64, Some(total)));
-    if guard.is_asked() {
-        return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted").into());
-    }
-    let audit = audit?;
+    let audit = Audit::new(&opened.questions, &opened.facts, article, |n| progress.set(n as u64, Some(total)))?;
     drop(progress);
     if json {
         context

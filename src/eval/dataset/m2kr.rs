@@ -2,13 +2,12 @@
 //! ids of its right passages. A passage is an article of a knowledge base that was built from the same data set, known by
 //! its id.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Answer, DataSet, Dirty, Kind, Question, infoseek};
+use super::{Answer, DataSet, Kind, Question, infoseek};
 use crate::eval::EvalError;
 use crate::eval::metric::evqa::items;
 use crate::eval::metric::infoseek::Reference;
@@ -38,24 +37,8 @@ struct Record {
 /// # Errors
 /// A file that cannot be read, or holds no usable query.
 pub fn read(path: &Path) -> Result<DataSet, EvalError> {
-    let mut set = DataSet::default();
-    let mut ids = HashSet::new();
-    for row in records(path)? {
-        let (line, read) = match row {
-            Ok((line, record)) => (line, question(record)),
-            Err(IoError::Line { line, reason, .. }) => (line, Err(reason)),
-            Err(e) => return Err(e.into()),
-        };
-        let read = read.and_then(|question| match ids.insert(question.id.clone()) {
-            true => Ok(question),
-            false => Err(format!("second row of data_id {:?}", question.id)),
-        });
-        match read {
-            Ok(question) => set.questions.push(question),
-            Err(reason) => set.dirty.push(Dirty { line: line as u64, reason }),
-        }
-    }
-    set.or_empty(path, "queries of M2KR with passage_id or pos_item_ids")
+    DataSet::of_rows(records(path)?, "data_id", question)?
+        .or_empty(path, "queries of M2KR with passage_id or pos_item_ids")
 }
 
 type Records = Box<dyn Iterator<Item = Result<(usize, Record), IoError>>>;

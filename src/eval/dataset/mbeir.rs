@@ -1,12 +1,12 @@
 //! Queries of M-BEIR (Wei et al. 2024, UniIR; `query/**/mbeir_*.jsonl`) and their qrels: which candidates of the pool are
 //! right. A candidate is an article of a knowledge base that was built from the pool, known by its `did`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Answer, DataSet, Dirty, Kind, Question};
+use super::{Answer, DataSet, Kind, Question};
 use crate::eval::EvalError;
 use crate::io::{IoError, JsonlReader};
 
@@ -26,27 +26,13 @@ struct Record {
 /// # Errors
 /// A file that cannot be read, a damaged line of `qrels`, or no usable query.
 pub fn read(path: &Path, qrels: Option<&Path>) -> Result<DataSet, EvalError> {
-    let mut right = qrels.map(read_qrels).transpose()?;
-    let mut set = DataSet::default();
-    let mut ids = HashSet::new();
-    for row in JsonlReader::<Record>::open(path)? {
-        let (line, read) = match row {
-            Ok((line, record)) => (line, question(record, right.as_mut())),
-            Err(IoError::Line { line, reason, .. }) => (line, Err(reason)),
-            Err(e) => return Err(e.into()),
-        };
-        match read {
-            Ok(question) if !ids.insert(question.id.clone()) => {
-                set.dirty.push(Dirty { line: line as u64, reason: format!("second row of qid {:?}", question.id) });
-            }
-            Ok(question) => set.questions.push(question),
-            Err(reason) => set.dirty.push(Dirty { line: line as u64, reason }),
-        }
-    }
-    set.or_empty(path, "queries of M-BEIR with their qrels")
+    let right = qrels.map(read_qrels).transpose()?;
+    let rows = JsonlReader::<Record>::open(path)?;
+    DataSet::of_rows(rows, "qid", |record| question(record, right.as_ref()))?
+        .or_empty(path, "queries of M-BEIR with their qrels")
 }
 
-fn question(record: Record, right: Option<&mut HashMap<String, Vec<String>>>) -> Result<Question, String> {
+fn question(record: Record, right: Option<&HashMap<String, Vec<String>>>) -> Result<Question, String> {
     let text = formatted(record.query_txt.as_deref().unwrap_or_default());
     let image: Vec<String> = record.query_img_path.filter(|path| !path.is_empty()).into_iter().collect();
     if text.is_empty() && image.is_empty() {

@@ -1,13 +1,15 @@
 //! Any data set, by its format and files.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::{DataSet, evqa, infoseek, m2kr, mbeir};
+use super::{DataSet, Dirty, Question, evqa, infoseek, m2kr, mbeir};
 use crate::eval::EvalError;
+use crate::io::IoError;
 use crate::io::hash::blake3_file;
 
 /// Format of a file of questions.
@@ -113,6 +115,35 @@ pub fn open(files: &Files) -> Result<DataSet, EvalError> {
 }
 
 impl DataSet {
+    /// The questions of a file's rows, each with its line; what cannot be one, and a second one of an id, is dirty.
+    ///
+    /// # Errors
+    /// A file that cannot be read on.
+    pub(super) fn of_rows<T>(
+        rows: impl Iterator<Item = Result<(usize, T), IoError>>,
+        id: &str,
+        question: impl Fn(T) -> Result<Question, String>,
+    ) -> Result<Self, EvalError> {
+        let mut set = Self::default();
+        let mut ids = HashSet::new();
+        for row in rows {
+            let (line, read) = match row {
+                Ok((line, record)) => (line, question(record)),
+                Err(IoError::Line { line, reason, .. }) => (line, Err(reason)),
+                Err(e) => return Err(e.into()),
+            };
+            match read {
+                Ok(question) if !ids.insert(question.id.clone()) => {
+                    let reason = format!("second row of {id} {:?}", question.id);
+                    set.dirty.push(Dirty { line: line as u64, reason });
+                }
+                Ok(question) => set.questions.push(question),
+                Err(reason) => set.dirty.push(Dirty { line: line as u64, reason }),
+            }
+        }
+        Ok(set)
+    }
+
     /// Itself, if there is a question in it.
     ///
     /// # Errors
