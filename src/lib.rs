@@ -30,3 +30,4 @@ pub mod models;
 pub mod rag;
 pub mod retriever;
 pub mod text;
+pub mod tui;

@@ -14,17 +14,19 @@ use crate::retriever::layer_choice::Layers;
 
 /// Knowledge-based visual question answering: finds what a picture shows, reads about it, answers with citations
 #[derive(Debug, Parser)]
-#[command(name = "cicerone", version, arg_required_else_help = true, subcommand_required = true)]
-#[command(after_help = "Begin with: cicerone demo\n\nExit codes: 0 done, 1 failure, 2 usage or configuration, 3 not \
+#[command(name = "cicerone", version)]
+#[command(
+    after_help = "Without a command: the terminal UI. Begin with: cicerone demo\n\nExit codes: 0 done, 1 failure, 2 usage or configuration, 3 not \
                         reachable now (try again), 4 knowledge base and model do not match, 5 finished with some \
-                        rows failed, 130 interrupted")]
+                        rows failed, 130 interrupted"
+)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// What to do; without it, the terminal UI.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// Options of every command.
@@ -52,6 +54,9 @@ pub struct Global {
     /// Show no progress
     #[arg(long, global = true)]
     pub no_progress: bool,
+    /// Show progress on the whole screen: pace, time left, running metrics
+    #[arg(long, global = true, conflicts_with_all = ["no_progress", "quiet"])]
+    pub live: bool,
     /// Never use the network
     #[arg(long, global = true, env = "CICERONE_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     pub offline: bool,
@@ -166,6 +171,9 @@ pub struct DemoArgs {
     /// Print one JSON document (schemas/ask.json)
     #[arg(long, requires = "question")]
     pub json: bool,
+    /// Panic at the first question, to see what is left of the terminal
+    #[arg(long, hide = true)]
+    pub panic: bool,
 }
 
 /// `cicerone models`

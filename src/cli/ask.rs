@@ -39,7 +39,7 @@ pub fn run(context: &Context, args: &AskArgs) -> anyhow::Result<Exit> {
     };
     let runtime = context.runtime()?;
     let progress = Progress::new(&context.screen, "loading", Unit::Things(""));
-    let engines = engines::open_pipeline(&config, !args.no_generate, &runtime)?;
+    let engines = engines::open_pipeline(&config, !args.no_generate, runtime.handle())?;
     drop(progress);
     warn_blind(&context.screen, &engines, question.image.is_some());
     let guard = interrupt::guard();

@@ -1,7 +1,7 @@
 //! `cicerone demo`: the sample knowledge base, from nothing to an answer.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::runtime::Runtime;
 
@@ -9,6 +9,7 @@ use super::args::DemoArgs;
 use super::ask::{self, Form};
 use super::context::{Context, checked_question, open_picture};
 use super::failure::{Exit, Failure};
+use super::terminal_ui::{self, Beginning, Configured};
 use super::{interrupt, starter};
 use crate::cli::progress::{Progress, Unit};
 use crate::config::{Config, starter_dir};
@@ -16,6 +17,7 @@ use crate::rag::engines::{self, Engines};
 use crate::rag::{Conversation, Question, QuestionImage};
 use crate::retriever::Picture;
 use crate::text::sanitise_line;
+use crate::tui::pasted::path_of;
 
 /// What a session understands.
 const HELP: &str = "\
@@ -43,6 +45,19 @@ pub fn run(context: &Context, args: &DemoArgs) -> anyhow::Result<Exit> {
     let config = Config::load_starter(&context.global.set)?.config;
     let asked = args.question.as_deref().map(checked_question).transpose()?;
     let picture = args.image.as_deref().map(|path| open_picture(&config, path)).transpose()?;
+    let runtime = context.runtime()?;
+    if asked.is_none() && terminal_ui::is_possible() {
+        let retriever = starter::prepare(context, &config, true)?;
+        let engines = Configured::new(config.clone(), Some(retriever), true, runtime.handle());
+        let beginning = Beginning {
+            welcome: "The flags of 249 countries and territories".to_owned(),
+            example: example(),
+            picture: args.image.clone(),
+            panic: args.panic,
+            ..Beginning::default()
+        };
+        return terminal_ui::open(&config, runtime.handle(), engines, beginning);
+    }
     let mut lines = std::io::stdin().lines();
     let mut first = None;
     if asked.is_none() && !std::io::stdin().is_terminal() {
@@ -53,10 +68,9 @@ pub fn run(context: &Context, args: &DemoArgs) -> anyhow::Result<Exit> {
                 .into());
         }
     }
-    let runtime = context.runtime()?;
     let retriever = starter::prepare(context, &config, true)?;
     let progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
-    let engines = engines::open(&config, retriever, true, &runtime)?;
+    let engines = engines::open(&config, retriever, true, runtime.handle())?;
     drop(progress);
     let Some(text) = asked else {
         let lines = first.into_iter().map(Ok).chain(lines);
@@ -80,19 +94,11 @@ fn session(
     lines: impl Iterator<Item = std::io::Result<String>>,
 ) -> anyhow::Result<Exit> {
     let screen = &context.screen;
-    let terminal = std::io::stdin().is_terminal();
     let mut warned = false;
     let mut failed = false;
     let mut image = picture.map(QuestionImage::Decoded);
     let mut conversation = Conversation::new(image.clone());
     let mut last = None;
-    if terminal {
-        screen.note(format_args!("{}\n{HELP}", screen.bold("Cicerone: the flags of 249 countries and territories")));
-        if let Some(example) = example() {
-            screen.note(format_args!("for example: {}", example.display()));
-        }
-    }
-    prompt(context, terminal);
     for line in lines {
         let asked = match Line::read(&line?) {
             Line::Nothing => None,
@@ -143,24 +149,17 @@ fn session(
                 Ok(answer) => conversation.answered(&answer),
                 Err(error) => {
                     let failure = Failure::of(&error);
-                    // A closed stdout ends the session; Ctrl-C ends the answer, and the session where nobody types.
-                    if failure.is_quiet() || failure.exit == Exit::Interrupted && !terminal {
+                    // A closed stdout ends the session, and so does Ctrl-C.
+                    if failure.is_quiet() || failure.exit == Exit::Interrupted {
                         return Err(error);
                     }
-                    failed |= failure.exit != Exit::Interrupted;
+                    failed = true;
                     screen.fail(&failure, false);
                 }
             }
         }
-        prompt(context, terminal);
     }
-    Ok(if failed && !terminal { Exit::Partial } else { Exit::Done })
-}
-
-fn prompt(context: &Context, terminal: bool) {
-    if terminal {
-        context.screen.err("> ");
-    }
+    Ok(if failed { Exit::Partial } else { Exit::Done })
 }
 
 /// A held-out drawing to try.
@@ -197,17 +196,6 @@ impl Line {
             _ => Self::Question(line.to_owned()),
         }
     }
-}
-
-/// A path as it is pasted or dropped into a terminal: quoted, escaped, or a `file://` address.
-fn path_of(text: &str) -> PathBuf {
-    let text = text.trim();
-    let quoted = |q| text.strip_prefix(q).and_then(|t: &str| t.strip_suffix(q));
-    let text = match quoted('\'').or_else(|| quoted('"')) {
-        Some(inner) => inner.to_owned(),
-        None => text.replace("\\ ", " "),
-    };
-    Path::new(text.strip_prefix("file://").unwrap_or(&text)).to_owned()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::args::DoctorArgs;
 use super::context::Context;
 use super::failure::{Exit, Failure, SCHEMA_VERSION};
+use super::terminal_ui;
 use crate::config::{Config, starter_dir};
 use crate::kb;
 use crate::rag::engines;
@@ -78,6 +79,7 @@ fn report(config: &Config) -> anyhow::Result<Report> {
         checked("retriever", engines::retriever_files(config).map(|files| files.weights.display().to_string())),
         checked("models", engines::check_files(config, true).map(|()| config.models_dir().display().to_string())),
     ];
+    checks.push(Check { name: "log", good: true, found: terminal_ui::log(config).display().to_string(), hint: None });
     checks.push(checked(
         "device",
         engines::device(config).open().map(|device| format!("{:?}", device.location()).to_lowercase()),

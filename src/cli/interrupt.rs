@@ -23,6 +23,7 @@ pub fn watch() {
         runtime.block_on(async {
             while tokio::signal::ctrl_c().await.is_ok() {
                 if GUARDS.load(Ordering::SeqCst) == 0 || ASKED.swap(true, Ordering::SeqCst) {
+                    crate::tui::give_back();
                     std::process::exit(i32::from(Exit::Interrupted.code()));
                 }
                 TOLD.notify_waiters();

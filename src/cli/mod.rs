@@ -34,6 +34,7 @@ pub mod progress;
 pub mod screen;
 mod starter;
 mod stats;
+mod terminal_ui;
 pub mod thumbnails;
 mod train;
 
@@ -54,10 +55,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &args),
     };
-    let json = cli.command.wants_json();
-    let screen = Screen::new(&cli.global);
-    match start(cli, &screen) {
-        Ok(exit) => exit.into(),
+    let json = cli.command.as_ref().is_some_and(args::Command::wants_json);
+    let mut screen = Screen::new(&cli.global);
+    match start(cli, &mut screen) {
+        Ok(exit) => {
+            screen.end_live();
+            exit.into()
+        }
         Err(error) => {
             let failure = Failure::of(&error);
             screen.fail(&failure, json);
@@ -81,13 +85,18 @@ fn usage(error: &clap::Error, args: &[OsString]) -> ExitCode {
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
 }
 
-fn start(cli: Cli, screen: &Screen) -> anyhow::Result<Exit> {
+fn start(cli: Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
     logging::start(&cli.global)?;
+    if cli.global.live {
+        let title: Vec<String> = std::env::args().skip(1).collect();
+        terminal_ui::go_live(&cli.global, screen, &title.join(" "))?;
+    }
     interrupt::watch();
     // Two providers are linked; without a choice the first connection would fail. Only a second call can err.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let context = Context::new(cli.global, screen.clone());
-    match cli.command {
+    let Some(command) = cli.command else { return terminal_ui::run(&context) };
+    match command {
         Command::Ask(args) => ask::run(&context, &args),
         Command::Demo(args) => demo::run(&context, &args),
         Command::Kb(args) => kb::run(&context, &args),

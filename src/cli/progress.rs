@@ -1,22 +1,15 @@
-//! Progress on stderr: a bar on a terminal, a plain line now and then elsewhere, nothing with `--no-progress`.
+//! Progress on stderr: a bar on a terminal, a plain line now and then elsewhere, nothing with `--no-progress`; with `--live` the
+//! whole screen.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::screen::Screen;
+pub use crate::text::{Unit, bytes, duration, grouped};
 
 /// Between two plain lines.
 const EVERY: Duration = Duration::from_secs(10);
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Things, by their plural.
-    Things(&'static str),
-    /// Bytes.
-    Bytes,
-}
 
 /// One piece of work that takes time. Dropping it clears its bar.
 pub struct Progress {
@@ -48,6 +41,9 @@ impl Progress {
         if progress.screen.bars() {
             progress.bar.enable_steady_tick(Duration::from_millis(120));
         }
+        if let Some(live) = progress.screen.live() {
+            live.begin(&progress.label, unit);
+        }
         progress
     }
 
@@ -64,6 +60,9 @@ impl Progress {
             self.bar.set_message(label.to_owned());
             self.bar.unset_length();
             self.bar.reset();
+            if let Some(live) = self.screen.live() {
+                live.begin(label, unit);
+            }
         }
     }
 
@@ -74,6 +73,9 @@ impl Progress {
 
     /// `done` of `total`, and what there is to say of it: each a line below the bar, or a part of the plain line.
     pub fn set_with(&mut self, done: u64, total: Option<u64>, details: Vec<String>) {
+        if let Some(live) = self.screen.live() {
+            live.set(done, total, details.clone());
+        }
         self.bar.set_position(done);
         let restyled = total != self.bar.length() || details.len() != self.details.len();
         if total != self.bar.length() {
@@ -122,14 +124,8 @@ impl Progress {
     }
 
     fn sentence(&self, done: u64, total: Option<u64>) -> String {
-        let amount = |n: u64| match self.unit {
-            Unit::Bytes => bytes(n),
-            Unit::Things(_) => grouped(n),
-        };
-        let things = match self.unit {
-            Unit::Things(things) if !things.is_empty() => format!(" {things}"),
-            _ => String::new(),
-        };
+        let amount = |n: u64| self.unit.amount(n);
+        let things = self.unit.name();
         let mut parts = Vec::new();
         match total {
             Some(total) => {
@@ -156,47 +152,9 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
-    }
-}
-
-/// Bytes for people: `1.5 MB`.
-#[must_use]
-pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    let mut value = n as f64;
-    let mut unit = "B";
-    for next in UNITS {
-        if value < 1000.0 {
-            break;
+        if let Some(live) = self.screen.live() {
+            live.end();
         }
-        value /= 1000.0;
-        unit = next;
-    }
-    if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") }
-}
-
-/// A number for people: `1,234,567`.
-#[must_use]
-pub fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A time for people, in seconds, minutes, or hours and minutes: `40 s`, `63 min`, `2 h 5 min`.
-#[must_use]
-pub fn duration(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).round() as u64;
-    match seconds {
-        s if s < 100.0 => format!("{s:.0} s"),
-        _ if minutes < 100 => format!("{minutes} min"),
-        _ => format!("{} h {} min", minutes / 60, minutes % 60),
     }
 }
 
@@ -204,22 +162,6 @@ pub fn duration(seconds: f64) -> String {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_said_in_three_or_four_digits() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(98_400_000), "98.4 MB");
-        assert_eq!(bytes(u64::MAX), "18446744.1 TB");
-    }
-
-    #[test]
-    fn numbers_and_times_are_said_as_people_say_them() {
-        let numbers = [0, 999, 1000, 12_000, 100_000, 1_234_567].map(grouped);
-        assert_eq!(numbers, ["0", "999", "1,000", "12,000", "100,000", "1,234,567"]);
-        let times = [0.2, 99.4, 100.0, 3780.0, 7500.0, 360_000.0].map(duration);
-        assert_eq!(times, ["0 s", "99 s", "2 min", "63 min", "2 h 5 min", "100 h 0 min"]);
-    }
 
     #[test]
     fn a_plain_line_names_work_amount_and_time_left() {

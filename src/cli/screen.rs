@@ -2,12 +2,15 @@
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::args::{ColorChoice, Global};
 use super::failure::{Failure, SCHEMA_VERSION};
 use crate::text::sanitise;
+use crate::tui::{Live, Theme};
 
 /// Whoever read stdout has gone. Ends the command quietly.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,7 @@ pub struct Screen {
     quiet: bool,
     bars: bool,
     lines: bool,
+    live: Option<Arc<Live>>,
 }
 
 impl Screen {
@@ -37,13 +41,36 @@ impl Screen {
             }
         };
         let shown = !global.quiet && !global.no_progress;
-        Self { color, quiet: global.quiet, bars: shown && terminal, lines: shown && !terminal }
+        Self { color, quiet: global.quiet, bars: shown && terminal, lines: shown && !terminal, live: None }
     }
 
     /// Without colour or progress.
     #[must_use]
     pub fn plain() -> Self {
-        Self { color: false, quiet: false, bars: false, lines: false }
+        Self { color: false, quiet: false, bars: false, lines: false, live: None }
+    }
+
+    /// Shows progress on the whole screen from now on, until something is written to stdout.
+    ///
+    /// # Errors
+    /// The terminal's.
+    pub fn go_live(&mut self, title: &str, log: &Path) -> std::io::Result<()> {
+        self.live = Some(Arc::new(Live::start(title, log, Theme::here())?));
+        self.bars = false;
+        Ok(())
+    }
+
+    /// The whole screen, where progress is shown on it.
+    #[must_use]
+    pub fn live(&self) -> Option<&Live> {
+        self.live.as_deref().filter(|live| live.is_open())
+    }
+
+    /// Gives the whole screen back, and tells on stderr what was told on it.
+    pub fn end_live(&self) {
+        for note in self.live.iter().flat_map(|live| live.close()) {
+            self.err(note);
+        }
     }
 
     /// Whether progress is drawn.
@@ -63,6 +90,7 @@ impl Screen {
     /// # Errors
     /// [`Closed`] where the reader has gone; the system's otherwise.
     pub fn put(&self, text: impl Display) -> anyhow::Result<()> {
+        self.end_live();
         let mut out = std::io::stdout().lock();
         write!(out, "{text}").and_then(|()| out.flush()).map_err(|e| match e.kind() {
             std::io::ErrorKind::BrokenPipe => Closed.into(),
@@ -96,6 +124,10 @@ impl Screen {
 
     /// Writes to stderr. A closed stderr leaves nobody to tell.
     pub fn err(&self, text: impl Display) {
+        if let Some(live) = self.live() {
+            live.note(&text.to_string());
+            return;
+        }
         let mut err = std::io::stderr().lock();
         let _ = write!(err, "{text}").and_then(|()| err.flush());
     }
@@ -112,6 +144,7 @@ impl Screen {
 
     /// Reports how a command failed: to stderr for people, to stdout as JSON.
     pub fn fail(&self, failure: &Failure, json: bool) {
+        self.end_live();
         if failure.is_quiet() {
             return;
         }

@@ -10,6 +10,12 @@ pub fn peak_memory() -> Option<u64> {
     status_bytes("VmHWM:")
 }
 
+/// Memory that this process holds now, bytes (`VmRSS`); `None` where the system does not tell.
+#[must_use]
+pub fn memory() -> Option<u64> {
+    status_bytes("VmRSS:")
+}
+
 fn status_bytes(name: &str) -> Option<u64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;

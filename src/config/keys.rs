@@ -5,6 +5,7 @@ use std::fmt;
 use toml::Value;
 
 use crate::kb::Template;
+use crate::tui::KeyMap;
 
 /// One key.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +37,8 @@ pub enum Kind {
     Bool,
     /// A text that [`Template`] takes.
     Template,
+    /// Keys of the terminal UI, as [`KeyMap`] takes them.
+    Keys,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Some of these words, with commas between them.
@@ -81,6 +84,7 @@ pub const KEYS: &[Key] = &[
     key("kb.build.quantization", Kind::Choice(&["none", "int8", "binary"])),
     key("kb.build.hnsw_m", Kind::Integer(4, 256)),
     key("kb.build.hnsw_ef_construct", Kind::Integer(4, 4096)),
+    key("kb.build.graph", Kind::Integer(0, 1 << 40)),
     key("kb.build.on_disk", Kind::Bool),
     key("kb.build.max_malformed", Kind::Integer(-1, 1 << 40)),
     key("kb.build.keep", Kind::Integer(1, 100)),
@@ -128,6 +132,10 @@ pub const KEYS: &[Key] = &[
     key("eval.candidates", Kind::Integer(1, 1000)),
     key("eval.concurrency", Kind::Integer(1, 64)),
     key("eval.bem", Kind::Model),
+    key("tui.theme", Kind::Choice(&["auto", "dark", "light", "mono"])),
+    key("tui.pictures", Kind::Choice(&["auto", "kitty", "sixel", "iterm2", "halfblocks", "off"])),
+    key("tui.mouse", Kind::Bool),
+    key("tui.keys", Kind::Keys),
     key("log.level", Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"])),
     key("log.file", Kind::OptionalPath),
 ];
@@ -175,6 +183,10 @@ impl Kind {
                 let fits = !s.trim().is_empty();
                 (Value::String(s), fits)
             }
+            (Self::Keys, Value::String(s)) => match KeyMap::parse(&s) {
+                Ok(_) => (Value::String(s), true),
+                Err(reason) => return Err(format!("{s:?} ({reason})")),
+            },
             (Self::Template, Value::String(s)) => {
                 let fits = s.parse::<Template>().is_ok();
                 (Value::String(s), fits)
@@ -246,6 +258,9 @@ impl fmt::Display for Kind {
             Self::Integer(low, high) => write!(f, "a whole number from {low} to {high}"),
             Self::Number(low, high) => write!(f, "a number from {low} to {high}"),
             Self::Bool => f.write_str("true or false"),
+            Self::Keys => {
+                f.write_str("ACTION = KEYS, with commas between, such as \"send = ctrl+s, copy-answer = f5 alt+y\"")
+            }
             Self::Template => {
                 f.write_str("title, title+summary, none, or a template of {title}, {section}, {text} and {caption}")
             }

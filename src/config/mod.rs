@@ -25,7 +25,7 @@ pub use error::{ConfigError, Problem};
 pub use keys::{KEYS, Key, Kind};
 pub use layers::Origin;
 pub use place::{Surroundings, starter_dir};
-pub use settings::{Build, Config, Eval, Generator, Kb, Log, ModelRef, Paths, Prompts, Rag, Retriever, Tristate};
+pub use settings::{Build, Config, Eval, Generator, Kb, Log, ModelRef, Paths, Prompts, Rag, Retriever, Tristate, Tui};
 
 /// The commented defaults, as shipped.
 pub const DEFAULT_TOML: &str = include_str!("../../configs/default.toml");

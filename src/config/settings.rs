@@ -23,6 +23,8 @@ pub struct Config {
     pub generator: Generator,
     /// `[eval]`
     pub eval: Eval,
+    /// `[tui]`
+    pub tui: Tui,
     /// `[log]`
     pub log: Log,
 }
@@ -126,6 +128,8 @@ pub struct Build {
     pub hnsw_m: usize,
     /// Candidates looked at for them.
     pub hnsw_ef_construct: usize,
+    /// Points of a graph, about; 0 for a single graph.
+    pub graph: usize,
     /// Whether vectors stay on disk.
     pub on_disk: bool,
     /// Most malformed articles before the build stops; -1 as written for 1 % of them. See
@@ -247,6 +251,20 @@ pub struct Eval {
     pub bem: ModelRef,
 }
 
+/// The terminal UI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tui {
+    /// Colours: `auto`, `dark`, `light` or `mono`.
+    pub theme: String,
+    /// How pictures are shown: `auto`, `kitty`, `sixel`, `iterm2`, `halfblocks` or `off`.
+    pub pictures: String,
+    /// Whether the wheel of the mouse scrolls; text is then selected with shift held.
+    pub mouse: bool,
+    /// Keys other than the usual ones; see [`crate::tui::KeyMap::parse`].
+    pub keys: String,
+}
+
 /// The log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -294,6 +312,7 @@ impl Default for Build {
             quantization: "none".into(),
             hnsw_m: 16,
             hnsw_ef_construct: 100,
+            graph: 100_000,
             on_disk: false,
             max_malformed: -1,
             keep: 1,
@@ -382,6 +401,12 @@ impl Default for Generator {
             sees_pictures: Tristate::Auto,
             prefix_cache_mb: 512,
         }
+    }
+}
+
+impl Default for Tui {
+    fn default() -> Self {
+        Self { theme: "auto".into(), pictures: "auto".into(), mouse: false, keys: String::new() }
     }
 }
 

@@ -15,7 +15,7 @@ pub mod scripted;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 #[cfg(feature = "mistral")]
@@ -39,7 +39,7 @@ pub trait Generator: Send + Sync {
 }
 
 /// What a generator is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GeneratorInfo {
     /// Name of the model, from its directory or catalogue entry.
     pub model: String,
@@ -94,7 +94,7 @@ pub struct Sampling {
 }
 
 /// One exchange that came before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
     /// What the user said.
     pub user: String,
@@ -112,7 +112,7 @@ pub enum Chunk {
 }
 
 /// Counts and speeds of one request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,

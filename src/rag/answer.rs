@@ -1,12 +1,12 @@
 //! The answer and all that is known about how it came to be.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Abstention, Candidate, Citation, EntityChoice, Mode, Said, Stage};
 use crate::generator::{GeneratorInfo, Usage};
 
 /// How a question ended that did not fail.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {
     /// The generator answered.
@@ -24,7 +24,7 @@ pub enum Outcome {
 }
 
 /// A numbered passage of the prompt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Passage {
     /// Its number in the prompt and in citations, from 1.
     pub number: usize,
@@ -47,7 +47,7 @@ pub struct Passage {
 }
 
 /// Milliseconds, each from the stage's own start but the last two.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
     /// Decoding the picture and encoding the query.
     pub encoding_ms: Option<f64>,
@@ -70,7 +70,7 @@ pub struct Timings {
 }
 
 /// A part of the pipeline.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     /// Its name, in words.
     pub name: String,
@@ -87,7 +87,7 @@ impl About {
 }
 
 /// A stage that was gone through.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StageReport {
     /// Which.
     pub stage: Stage,
@@ -98,7 +98,7 @@ pub struct StageReport {
 }
 
 /// Tokens of a prompt by part, without those of the chat template.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptTokens {
     /// System message.
     pub system: usize,
@@ -111,7 +111,7 @@ pub struct PromptTokens {
 }
 
 /// An answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Answer {
     /// What was asked.
     pub question: String,

@@ -60,6 +60,16 @@ impl Conversation {
         Some(next)
     }
 
+    /// "That one": the article of this URL becomes the entity, and what was said of another is forgotten.
+    pub fn take(&mut self, url: &str) {
+        if self.entity.as_deref() == Some(url) {
+            return;
+        }
+        self.rejected.retain(|rejected| rejected != url);
+        self.rejected.extend(self.entity.replace(url.to_owned()));
+        self.said.clear();
+    }
+
     /// URL of the article it is about, once one was found.
     #[must_use]
     pub fn entity(&self) -> Option<&str> {

@@ -6,11 +6,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 
 use super::rank::PairScorer;
 use super::{
-    About, BiEncoderRanker, CrossRanker, EntityMethod, FollowUpMethod, Limits, NameEntity, NoRanker, PartError,
+    About, BiEncoderRanker, CrossRanker, EntityMethod, FollowUpMethod, Gate, Limits, NameEntity, NoRanker, PartError,
     PartErrorKind, Parts, Pipeline, QueryEncoder, Search, SectionRanker, Settings, TextEncoder, Thresholds,
 };
 use crate::config::{Config, ModelRef};
@@ -24,6 +24,7 @@ use crate::models::{Models, ModelsError};
 use crate::retriever::config::RetConfig;
 use crate::retriever::device::DeviceChoice;
 use crate::retriever::preprocess::text::TextProcessor;
+use crate::retriever::probe::GateStep;
 use crate::retriever::{
     BemModel, Embedding, Item, PairClassifier, Picture, PictureLimits, Retriever, RetrieverError, RetrieverFiles,
     SentenceEncoder,
@@ -372,7 +373,7 @@ pub fn settings(config: &Config, sees_pictures: bool) -> Settings {
 ///
 /// # Errors
 /// See [`EnginesError`]; what can be seen without loading a model is told first.
-pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Result<Engines, EnginesError> {
+pub fn open_pipeline(config: &Config, generate: bool, runtime: &Handle) -> Result<Engines, EnginesError> {
     check_files(config, generate)?;
     let home = kb_home(config)?;
     let status = kb::status(&home, &config.kb.name)?;
@@ -387,7 +388,7 @@ pub fn open_pipeline(config: &Config, generate: bool, runtime: &Runtime) -> Resu
 ///
 /// # Errors
 /// See [`EnginesError`].
-pub fn open(config: &Config, retriever: Retriever, generate: bool, runtime: &Runtime) -> Result<Engines, EnginesError> {
+pub fn open(config: &Config, retriever: Retriever, generate: bool, runtime: &Handle) -> Result<Engines, EnginesError> {
     let kb = Arc::new(KnowledgeBase::open(kb_home(config)?, &config.kb.name, Some(retriever.fingerprint()))?);
     let ranker = open_ranker(config, &retriever)?;
     let prompts = Arc::new(open_prompts(config)?);
@@ -453,15 +454,28 @@ impl QueryEncoder for Queries {
     }
 
     fn encode(&self, item: Item) -> Result<Vec<f32>, PartError> {
-        let embedding = self.retriever.encode_query(item).map_err(|e| {
-            let kind = match e {
-                RetrieverError::Picture(_) | RetrieverError::EmptyItem => PartErrorKind::Input,
-                _ => PartErrorKind::Failure,
-            };
-            PartError::new(kind, e)
-        })?;
-        Ok(embedding.into_values())
+        self.retriever.encode_query(item).map(Embedding::into_values).map_err(not_encoded)
     }
+
+    fn gates(&self, item: Item) -> Result<Vec<Gate>, PartError> {
+        let gate = |step: GateStep| Gate {
+            text_layer: step.text_layer,
+            image_layer: step.vision_layer,
+            text: step.text_input.map(|spread| spread.mean),
+            image: step.vision_input.map(|spread| spread.mean),
+            kept: step.forget.mean,
+        };
+        let steps = self.retriever.query_gates(item).map_err(not_encoded)?;
+        Ok(steps.into_iter().map(gate).collect())
+    }
+}
+
+fn not_encoded(error: RetrieverError) -> PartError {
+    let kind = match error {
+        RetrieverError::Picture(_) | RetrieverError::EmptyItem => PartErrorKind::Input,
+        _ => PartErrorKind::Failure,
+    };
+    PartError::new(kind, error)
 }
 
 /// A knowledge base that is shared.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Abstention, Thresholds};
 use crate::kb::{Article, Hit};
 
 /// An article that was found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Place among the candidates, from 1.
     pub rank: usize,
@@ -25,7 +25,7 @@ pub struct Candidate {
 }
 
 /// The entity that was chosen.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EntityChoice {
     /// The article.
     pub url: String,

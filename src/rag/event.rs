@@ -1,13 +1,13 @@
 //! What happens on the way to an answer.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::generator::Turn;
 
 use super::{Answer, Candidate, EntityChoice, Passage, RagError};
 
 /// A step that takes time. Each is announced, and finished unless the question fails within it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Decoding the picture and encoding the query.

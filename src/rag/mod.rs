@@ -155,6 +155,30 @@ pub trait QueryEncoder: Send + Sync {
     /// # Errors
     /// What keeps the item from being encoded.
     fn encode(&self, item: Item) -> Result<Vec<f32>, PartError>;
+
+    /// How much each of its steps took in of an item, in order; nothing where it has no steps.
+    ///
+    /// # Errors
+    /// What keeps the item from being encoded.
+    fn gates(&self, item: Item) -> Result<Vec<Gate>, PartError> {
+        let _ = item;
+        Ok(Vec::new())
+    }
+}
+
+/// What a step of the encoder took in of a query: means over state tokens and channels, in [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gate {
+    /// Layer of the text backbone, from 0.
+    pub text_layer: usize,
+    /// Layer of the picture backbone, from 0.
+    pub image_layer: usize,
+    /// Of the text; `None` where there was none.
+    pub text: Option<f64>,
+    /// Of the picture; `None` where there was none.
+    pub image: Option<f64>,
+    /// Of the state before.
+    pub kept: f64,
 }
 
 /// Searches a knowledge base. Called on a blocking thread.

@@ -177,6 +177,19 @@ mod tests {
         assert!((turned - together[0]).abs() > 1e-6, "candidate and reference are told apart");
     }
 
+    /// Of `BertForSequenceClassification` in transformers 5.24.0 over the weights of [`written`]: the second of its softmax.
+    #[test]
+    fn its_numbers_are_those_of_transformers() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = written(dir.path(), 3);
+        let triples =
+            [["William", "the baker family", "who?"], ["the Menger", "and", "who?"], ["", "baker", "who who who?"]];
+        let found = model.equivalence(&triples).unwrap();
+        for (found, expected) in found.iter().zip([0.378_608_7_f32, 0.401_542_45, 0.351_7]) {
+            assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+        }
+    }
+
     #[test]
     fn a_tokenizer_that_is_not_of_a_bert_is_refused() {
         let dir = tempfile::tempdir().unwrap();

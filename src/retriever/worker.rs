@@ -14,6 +14,7 @@ use super::error::{Result, RetrieverError};
 use super::model::Side;
 use super::picture::Picture;
 use super::preprocess::ImageProcessor;
+use super::probe::gates::{self, GateStep};
 
 /// Requests waiting at most; a caller beyond that waits in turn.
 const QUEUE: usize = 64;
@@ -39,6 +40,7 @@ type Embeddings = Result<Vec<Embedding>>;
 enum Command {
     Encode(Side, Vec<Prepared>, SyncSender<Embeddings>),
     Pooled(Vec<Picture>, SyncSender<Embeddings>),
+    Gates(Box<Item>, SyncSender<Result<Vec<GateStep>>>),
 }
 
 impl Retriever {
@@ -98,13 +100,15 @@ impl Retriever {
     ///
     /// # Errors
     /// See [`Encoder::encode`].
-    pub fn encode_queries(&self, mut items: Vec<Item>) -> Embeddings {
-        for item in &mut items {
-            // An empty text is none, unless there is an instruction to be read.
-            let text = item.text.take().map(|text| query_text(&self.facts.instruction, &text));
-            item.text = text.filter(|text| !text.is_empty() || item.image.is_none());
-        }
-        self.encode(Side::Query, items)
+    pub fn encode_queries(&self, items: Vec<Item>) -> Embeddings {
+        self.encode(Side::Query, items.into_iter().map(|item| self.as_query(item)).collect())
+    }
+
+    /// The instruction before the text. An empty text is none, unless there is an instruction to be read.
+    fn as_query(&self, mut item: Item) -> Item {
+        let text = item.text.take().map(|text| query_text(&self.facts.instruction, &text));
+        item.text = text.filter(|text| !text.is_empty() || item.image.is_none());
+        item
     }
 
     /// One query.
@@ -114,6 +118,17 @@ impl Retriever {
     pub fn encode_query(&self, item: Item) -> Result<Embedding> {
         let mut embeddings = self.encode_queries(vec![item])?;
         embeddings.pop().ok_or(RetrieverError::Stopped)
+    }
+
+    /// The gates of one query, at each sampled layer in order. Blocks.
+    ///
+    /// # Errors
+    /// See [`Encoder::encode`].
+    pub fn query_gates(&self, item: Item) -> Result<Vec<GateStep>> {
+        let item = self.as_query(item);
+        let (reply, answer) = sync_channel(1);
+        self.commands.send(Command::Gates(Box::new(item), reply)).map_err(|_| RetrieverError::Stopped)?;
+        answer.recv().map_err(|_| RetrieverError::Stopped)?
     }
 
     /// Pooled features of the picture tower, unit length. Blocks.
@@ -199,6 +214,7 @@ fn serve(encoder: &Encoder, queue: &Receiver<Command>, max_batch: usize) {
     while let Some(command) = held.take().or_else(|| queue.recv().ok()) {
         match command {
             Command::Pooled(pictures, reply) => drop(reply.send(encoder.encode_pooled(&pictures))),
+            Command::Gates(item, reply) => drop(reply.send(gates::of_query(encoder, *item))),
             Command::Encode(side, items, reply) => {
                 let mut callers = vec![(items.len(), reply)];
                 let mut batch = items;

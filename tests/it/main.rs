@@ -9,6 +9,8 @@ mod kb;
 mod killed;
 mod probing;
 mod published;
+mod screen_svg;
 mod starter;
 mod support;
+mod terminal_ui;
 mod training;

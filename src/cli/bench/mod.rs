@@ -240,7 +240,7 @@ fn answer(
 ) -> anyhow::Result<Answers> {
     let runtime = context.runtime()?;
     let mut progress = Progress::new(&context.screen, "loading the answering model", Unit::Things(""));
-    let Engines { pipeline, generator, .. } = engines::open(config, retriever, true, &runtime)?;
+    let Engines { pipeline, generator, .. } = engines::open(config, retriever, true, runtime.handle())?;
     let guard = interrupt::guard();
     let mut asked = Vec::new();
     // The first answer warms up and is not counted. Every token of its prompt is read; later prompts begin like it, and

@@ -48,7 +48,7 @@ impl Asking {
         let retriever = starter::prepare(context, &config, generate)?;
         let runtime = context.runtime()?;
         let _progress = Progress::new(&context.screen, "loading the models", Unit::Things(""));
-        let engines = engines::open(&config, retriever, generate, &runtime)?;
+        let engines = engines::open(&config, retriever, generate, runtime.handle())?;
         Ok(Self { config, data, all, runtime, engines })
     }
 

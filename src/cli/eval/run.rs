@@ -51,7 +51,7 @@ pub fn run(context: &Context, args: &EvalRunArgs) -> anyhow::Result<Exit> {
     let retriever = starter::prepare(context, config, generate)?;
     let runtime = context.runtime()?;
     let progress = Progress::new(&context.screen, "loading the models", Unit::Things(""));
-    let engines = engines::open(config, retriever, generate, &runtime)?;
+    let engines = engines::open(config, retriever, generate, runtime.handle())?;
     drop(progress);
 
     let manifest = manifest(&opened, &engines, args, &modes);

@@ -158,6 +158,7 @@ pub fn options(config: &Config, name: &str) -> anyhow::Result<BuildOptions> {
         quantization: parsed("quantization", &build.quantization)?,
         hnsw_m: build.hnsw_m,
         hnsw_ef_construct: build.hnsw_ef_construct,
+        graph: build.graph,
         on_disk: build.on_disk,
         ..StoreConfig::new(0, 0)
     };

@@ -74,7 +74,7 @@ mod tests {
         let (read, embedded, stored, durable) = (12_000, 11_400, 11_264, 11_008);
         let flow = Flow { read, embedded, embedded_before: 0, stored, durable, elapsed: seconds(400), timings };
         assert_eq!(counts(&flow), "read 12,000 records, embedded 11,400 (28/s), stored 11,264 (11,008 durable)");
-        assert_eq!(busy(&flow), "busy: read 2 %, prepare 0 %, embed 97 %, store 5 % of 7 min");
+        assert_eq!(busy(&flow), "busy: read 2 %, prepare 0 %, embed 97 %, store 5 %, index 0 % of 7 min");
         // Of a run that went on, the rate is its own.
         let resumed = Flow { embedded_before: 11_000, ..flow };
         assert_eq!(counts(&resumed), "read 12,000 records, embedded 11,400 (1.0/s), stored 11,264 (11,008 durable)");

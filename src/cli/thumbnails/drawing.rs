@@ -51,6 +51,12 @@ impl Brush {
     /// Draws a picture as large as fits into `place` without a change of its shape; `None` for one without a pixel, or
     /// that cannot be encoded.
     pub fn draw(&self, picture: &Picture, place: Size) -> Option<Drawing> {
+        let drawn = self.encode(picture, place)?;
+        Some(Drawing::of(&drawn, if let Self::HalfBlocks(depth) = self { *depth } else { Depth::True }))
+    }
+
+    /// As [`Brush::draw`], for a screen of cells.
+    pub fn encode(&self, picture: &Picture, place: Size) -> Option<Protocol> {
         let font = match self {
             Self::HalfBlocks(_) => HALVES,
             Self::Pixels(picker) => picker.font_size(),
@@ -65,8 +71,7 @@ impl Brush {
             }
             Self::Pixels(picker) => picker.new_protocol(picture, place, resize),
         };
-        let drawn = drawn.inspect_err(|e| tracing::debug!("no thumbnail: {e}")).ok()?;
-        Some(Drawing::of(&drawn, if let Self::HalfBlocks(depth) = self { *depth } else { Depth::True }))
+        drawn.inspect_err(|e| tracing::debug!("no thumbnail: {e}")).ok()
     }
 }
 
@@ -137,6 +142,14 @@ fn colour(layer: u8, colour: Color, depth: Depth) -> String {
         (Color::Rgb(r, g, b), Depth::True) => format!("\x1b[{layer};2;{r};{g};{b}m"),
         (Color::Rgb(r, g, b), Depth::Indexed) => format!("\x1b[{layer};5;{}m", nearest([r, g, b])),
         _ => String::new(),
+    }
+}
+
+/// The nearest of xterm's 256 colours; any but a colour of 24 bits as it is.
+pub fn indexed(colour: Color) -> Color {
+    match colour {
+        Color::Rgb(r, g, b) => Color::Indexed(nearest([r, g, b])),
+        other => other,
     }
 }
 

@@ -5,7 +5,7 @@
 //! | `terminal` | what the terminal can show, by its environment and by asking it once |
 //! | `drawing` | a picture as text that shows it in a place of some cells |
 
-mod drawing;
+pub mod drawing;
 mod terminal;
 
 use ratatui::layout::Size;
@@ -35,11 +35,7 @@ impl Thumbnails {
     pub fn here(choice: ThumbnailChoice) -> anyhow::Result<Option<Self>> {
         let surroundings = Surroundings::here();
         let Some(place) = place(surroundings.columns, surroundings.rows) else { return Ok(None) };
-        let brush = match surroundings.plan(choice) {
-            Plan::Text => None,
-            Plan::HalfBlocks(depth) => Some(Brush::HalfBlocks(depth)),
-            Plan::Ask { otherwise } => terminal::ask()?.map(Brush::Pixels).or(otherwise.map(Brush::HalfBlocks)),
-        };
+        let brush = brush(&surroundings, choice)?;
         Ok(brush.map(|brush| Self { brush, columns: surroundings.columns, place }))
     }
 
@@ -65,6 +61,22 @@ impl Thumbnails {
         }
         out
     }
+}
+
+/// What pictures are drawn with on the terminal that this process writes to, as [`Thumbnails::here`] finds it.
+///
+/// # Errors
+/// As there.
+pub fn brush_here(choice: ThumbnailChoice) -> anyhow::Result<Option<Brush>> {
+    brush(&Surroundings::here(), choice)
+}
+
+fn brush(surroundings: &Surroundings, choice: ThumbnailChoice) -> anyhow::Result<Option<Brush>> {
+    Ok(match surroundings.plan(choice) {
+        Plan::Text => None,
+        Plan::HalfBlocks(depth) => Some(Brush::HalfBlocks(depth)),
+        Plan::Ask { otherwise } => terminal::ask()?.map(Brush::Pixels).or(otherwise.map(Brush::HalfBlocks)),
+    })
 }
 
 /// Room for a picture on a screen of this size, in cells; `None` where the text needs all of it.

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const VARIABLE: &str = "CICERONE_CRASH_AT";
 
 /// All points, in the order in which a build meets them.
-pub const POINTS: [&str; 10] = [
+pub const POINTS: [&str; 11] = [
     "after-create",
     "in-upsert",
+    "after-graph",
     "before-checkpoint",
     "after-checkpoint",
     "before-index",

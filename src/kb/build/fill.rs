@@ -181,6 +181,11 @@ fn write(
             meters.have_stored(&checkpoint.counts);
             if now { save(&checkpoint) } else { Ok(()) }
         })?;
+        if store.full() {
+            room::for_indexing(dir)?;
+            meters.indexing.time(|| store.optimize())?;
+            crash::at("after-graph");
+        }
         unsaved = !now;
         last = Some(checkpoint);
     }

@@ -45,7 +45,7 @@ pub(super) fn finish(
     beside(|| store.optimize(), tell)??;
     crash::at("after-index");
     store.seal()?;
-    timings.index = begin.elapsed();
+    timings.index += begin.elapsed();
     crash::at("after-seal");
 
     // What counts is what a later reader will find, so it is read from disk again.

@@ -45,12 +45,12 @@ impl Flow {
     }
 
     /// Each stage and the share of the time that it was at work, in [0, 1]. The others wait for the one nearest to 1;
-    /// `prepare` and `embed` take turns.
+    /// `prepare` and `embed` take turns, and so do `store` and `index`.
     #[must_use]
-    pub fn busy(&self) -> [(&'static str, f64); 4] {
-        let Timings { read, prepare, embed, store, .. } = self.timings;
+    pub fn busy(&self) -> [(&'static str, f64); 5] {
+        let Timings { read, prepare, embed, store, index, .. } = self.timings;
         let elapsed = self.elapsed.as_secs_f64().max(1e-9);
-        [("read", read), ("prepare", prepare), ("embed", embed), ("store", store)]
+        [("read", read), ("prepare", prepare), ("embed", embed), ("store", store), ("index", index)]
             .map(|(name, time)| (name, (time.as_secs_f64() / elapsed).min(1.0)))
     }
 }
@@ -65,6 +65,7 @@ pub(super) struct Meters {
     pub preparing: Clock,
     pub embedding: Clock,
     pub storing: Clock,
+    pub indexing: Clock,
     read: AtomicU64,
     embedded: AtomicU64,
     stored: AtomicU64,
@@ -86,6 +87,7 @@ impl Meters {
             preparing: Clock::default(),
             embedding: Clock::default(),
             storing: Clock::default(),
+            indexing: Clock::default(),
             read: position.record.into(),
             embedded: embedded_before.into(),
             stored: points.into(),
@@ -130,6 +132,7 @@ impl Meters {
             prepare: self.preparing.busy(),
             embed: self.embedding.busy(),
             store: self.storing.busy(),
+            index: self.indexing.busy(),
             ..Timings::default()
         }
     }
@@ -226,7 +229,7 @@ mod tests {
         let flow =
             Flow { embedded: 100, embedded_before: 60, elapsed: Duration::from_secs(8), timings, ..Flow::default() };
         assert_eq!(flow.embedded_per_s(), 5.0);
-        assert_eq!(flow.busy(), [("read", 0.0), ("prepare", 0.0), ("embed", 0.75), ("store", 1.0)]);
+        assert_eq!(flow.busy(), [("read", 0.0), ("prepare", 0.0), ("embed", 0.75), ("store", 1.0), ("index", 0.0)]);
         assert_eq!(Flow::default().embedded_per_s(), 0.0);
     }
 

@@ -65,8 +65,9 @@ fn in_the_end_the_stages_have_done_what_the_manifest_says() {
             assert!(grows && pair[0].0 <= pair[1].0 && pair[0].1.elapsed <= pair[1].1.elapsed, "{pair:?}");
         }
         let Timings { read, prepare, embed, store, index, .. } = last.1.timings;
-        assert!([read, prepare, embed, store].iter().all(|time| *time > Duration::ZERO), "{:?}", last.1);
-        assert_eq!(index, Duration::ZERO);
+        // There are points for more than one graph, so that one is made while the source is read.
+        assert!([read, prepare, embed, store, index].iter().all(|time| *time > Duration::ZERO), "{:?}", last.1);
+        assert!(report.timings.index > index);
         assert_eq!(Timings { index, verify: Duration::ZERO, ..report.timings }, last.1.timings);
     }
 }

@@ -183,7 +183,7 @@ pub struct Timings {
     /// Storing, and writing checkpoints.
     #[serde(serialize_with = "as_seconds")]
     pub store: Duration,
-    /// The engine's indexing.
+    /// The engine's indexing, of each graph as soon as there are enough points for it and of the rest in the end.
     #[serde(serialize_with = "as_seconds")]
     pub index: Duration,
     /// Reading back and hashing.

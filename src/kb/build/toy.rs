@@ -110,7 +110,9 @@ pub(in crate::kb) fn world(dir: &Path, count: usize) -> String {
 
 pub(in crate::kb) fn options(root: &Path, engine: Engine) -> BuildOptions {
     let recipe = Recipe { batch: 4, ..Recipe::default() };
-    BuildOptions { engine, recipe, checkpoint_every: 2, ..BuildOptions::new(root, "ruins") }
+    // Several graphs, and a crash can fall between two.
+    let store = StoreConfig { graph: 16, ..StoreConfig::new(0, 0) };
+    BuildOptions { engine, recipe, store, checkpoint_every: 2, ..BuildOptions::new(root, "ruins") }
 }
 
 pub(in crate::kb) fn run(options: &BuildOptions, spec: &str, toy: &Toy) -> (Result<Report, KbError>, Vec<String>) {

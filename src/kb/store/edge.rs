@@ -6,6 +6,8 @@
 //! - a batch with one bad point would store those before it, and NaN or zero vectors would be stored and never
 //!   found: whole batches are checked first;
 //! - damaged files make it panic: every call is guarded;
+//! - it would put all points into one graph, and hold all of it in memory while it is made: a graph is made whenever
+//!   there are enough points for one;
 //! - a sealed store has no log, so that reading it writes none. It never gets one again: a new log would count its
 //!   operations from 0, and those that look older than what is stored are passed over in silence. Without a log they
 //!   are counted on from there, and whoever writes makes them durable by flushing.
@@ -16,6 +18,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qdrant_edge::bm25_embed::EdgeBm25;
 use qdrant_edge::{
@@ -41,8 +44,8 @@ const SEGMENTS: &str = "segments";
 /// The engine's own settings.
 const CONFIG: &str = "edge_config.json";
 
-/// Segments are merged into as few as can be: a search walks the graph of each.
-const SEGMENT_KB: usize = 1 << 40;
+/// Vectors of a segment, in KB, from which on it gets a graph; comparing fewer is as quick.
+const INDEXED_FROM_KB: usize = 10_000;
 
 /// One shard.
 pub struct EdgeStore {
@@ -50,6 +53,8 @@ pub struct EdgeStore {
     dir: PathBuf,
     config: StoreConfig,
     words: Option<EdgeBm25>,
+    /// Points that were stored since the last graph was made.
+    unindexed: AtomicUsize,
     /// Whether every point is compared: decided at the first search, after which nothing is stored.
     exact: OnceLock<bool>,
 }
@@ -88,7 +93,7 @@ impl EdgeStore {
         let segments = dir.join(SEGMENTS);
         let segments = fs_err::read_dir(&segments).map_err(|source| StoreError::file(&segments, source))?.count();
         // What is not said here is taken from the segments.
-        let optimizers = EdgeOptimizersConfig { default_segment_number: Some(segments), ..merged() };
+        let optimizers = EdgeOptimizersConfig { default_segment_number: Some(segments), ..optimizers(config) };
         let edge = EdgeConfigBuilder::new().optimizers(optimizers).wal_enabled(true).build();
         Self::checked(guarded("load the archive", || EdgeShard::load(dir, Some(edge)))?, dir, config)
     }
@@ -105,7 +110,9 @@ impl EdgeStore {
 
     fn over(shard: EdgeShard, dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
         let words = config.words.then(words_model).transpose()?;
-        Ok(Self { shard, dir: dir.to_owned(), config: config.clone(), words, exact: OnceLock::new() })
+        let found = guarded("count", || shard.info())?;
+        let unindexed = AtomicUsize::new(found.points_count.saturating_sub(found.indexed_vectors_count));
+        Ok(Self { shard, dir: dir.to_owned(), config: config.clone(), words, unindexed, exact: OnceLock::new() })
     }
 
     fn compares_all(&self) -> Result<bool, StoreError> {
@@ -158,10 +165,18 @@ impl EdgeStore {
     }
 }
 
-fn merged() -> EdgeOptimizersConfig {
+/// Segments are merged into as few as can be, since a search walks the graph of each; but into none that is larger than
+/// a graph may be.
+fn optimizers(config: &StoreConfig) -> EdgeOptimizersConfig {
+    let bytes = |points: usize| points.saturating_mul(config.dim * config.vectors * size_of::<f32>());
+    let most = match config.graph {
+        0 => usize::MAX / 2048,
+        points => (bytes(points) / 1024).max(1),
+    };
     EdgeOptimizersConfig {
-        max_segment_size: Some(SEGMENT_KB),
+        max_segment_size: Some(most),
         default_segment_number: Some(1),
+        indexing_threshold: Some(INDEXED_FROM_KB.min(most)),
         ..EdgeOptimizersConfig::default()
     }
 }
@@ -182,7 +197,12 @@ fn edge_config(config: &StoreConfig) -> EdgeConfig {
     if let Some(quantization) = quantization.and_then(|json| serde_json::from_value(json).ok()) {
         params = params.quantization_config(quantization);
     }
-    let mut edge = EdgeConfigBuilder::new().vector(VECTOR, params.build()).optimizers(merged()).wal_enabled(true);
+    // Ids stay on disk as vectors do; the engine would hold them in memory of its own.
+    let mut edge = EdgeConfigBuilder::new()
+        .vector(VECTOR, params.build())
+        .id_tracker_memory(memory)
+        .optimizers(optimizers(config))
+        .wal_enabled(true);
     if config.words {
         let words = EdgeSparseVectorParams::builder().modifier(Modifier::Idf);
         edge = edge.sparse_vector(WORDS, words.build());
@@ -194,10 +214,13 @@ impl Store for EdgeStore {
     fn upsert(&self, points: Vec<Point>) -> Result<(), StoreError> {
         check_points(&points, &self.config)?;
         let points = points.into_iter().map(|point| self.encode(point)).collect::<Result<Vec<_>, _>>()?;
+        let more = points.len();
         let insert = PointInsertOperations::PointsList(points);
         guarded("store points", || {
             self.shard.update(UpdateOperation::PointOperation(PointOperations::UpsertPoints(insert)))
-        })
+        })?;
+        self.unindexed.fetch_add(more, Ordering::Relaxed);
+        Ok(())
     }
 
     fn delete(&self, ids: &[Uuid]) -> Result<(), StoreError> {
@@ -211,7 +234,13 @@ impl Store for EdgeStore {
     }
 
     fn optimize(&self) -> Result<(), StoreError> {
-        guarded("optimize", || self.shard.optimize()).map(|_| ())
+        guarded("optimize", || self.shard.optimize())?;
+        self.unindexed.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn full(&self) -> bool {
+        self.config.graph > 0 && self.unindexed.load(Ordering::Relaxed) >= self.config.graph
     }
 
     fn count(&self) -> Result<u64, StoreError> {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
@@ -30,6 +30,8 @@ pub struct FlatStore {
     path: PathBuf,
     config: StoreConfig,
     points: Mutex<Points>,
+    /// Points since the last call of [`Store::optimize`].
+    unindexed: AtomicUsize,
     calls: Option<Arc<AtomicU32>>,
 }
 
@@ -42,7 +44,7 @@ impl FlatStore {
         let file = |source| StoreError::File { path: path.clone(), source };
         fs_err::create_dir(dir).map_err(file)?;
         fs_err::write(&path, "[]").map_err(file)?;
-        Ok(Self { path, config: config.clone(), points: Mutex::default(), calls })
+        Ok(Self { path, config: config.clone(), points: Mutex::default(), unindexed: AtomicUsize::new(0), calls })
     }
 
     /// The one in `dir`.
@@ -59,7 +61,8 @@ impl FlatStore {
             Ok((id, (vectors, Payload::from_json(id, payload)?)))
         });
         let points = points.collect::<Result<_, StoreError>>()?;
-        Ok(Self { path, config: config.clone(), points: Mutex::new(points), calls })
+        let (points, unindexed) = (Mutex::new(points), AtomicUsize::new(0));
+        Ok(Self { path, config: config.clone(), points, unindexed, calls })
     }
 
     fn write(&self, all: &Points) -> Result<(), StoreError> {
@@ -77,6 +80,7 @@ impl Store for FlatStore {
     fn upsert(&self, points: Vec<Point>) -> Result<(), StoreError> {
         fail(self.calls.as_deref())?;
         check_points(&points, &self.config)?;
+        self.unindexed.fetch_add(points.len(), Ordering::Relaxed);
         self.with(|all| {
             all.extend(points.into_iter().map(|p| (p.id, (p.vectors, p.payload))));
             self.write(all)
@@ -98,7 +102,12 @@ impl Store for FlatStore {
 
     fn optimize(&self) -> Result<(), StoreError> {
         fail(self.calls.as_deref())?;
+        self.unindexed.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn full(&self) -> bool {
+        self.config.graph > 0 && self.unindexed.load(Ordering::Relaxed) >= self.config.graph
     }
 
     fn count(&self) -> Result<u64, StoreError> {

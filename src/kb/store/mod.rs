@@ -47,6 +47,11 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The engine's.
     fn optimize(&self) -> Result<(), StoreError>;
+    /// Whether the points of one graph ([`StoreConfig::graph`]) are there and in none yet: [`Store::optimize`] before
+    /// more are stored, so that no graph becomes larger. Never where the engine sees to it itself.
+    fn full(&self) -> bool {
+        false
+    }
     /// How far [`Store::optimize`] is, asked from another thread while it runs: vectors that are indexed, and all. `None`
     /// where the engine does not say.
     fn indexed(&self) -> Option<(u64, u64)> {
@@ -121,6 +126,10 @@ pub struct StoreConfig {
     pub hnsw_m: usize,
     /// Candidates that are looked at when a point is linked (`ef_construct`).
     pub hnsw_ef_construct: usize,
+    /// Points of a graph, about: so many are indexed at once, and a search walks every graph. 0 for a single one,
+    /// however many there are. A server sees to it itself.
+    #[serde(default)]
+    pub graph: usize,
     /// Whether vectors stay on disk, and memory holds what the system caches of them.
     pub on_disk: bool,
 }
@@ -136,6 +145,7 @@ impl StoreConfig {
             quantization: Quantization::None,
             hnsw_m: 16,
             hnsw_ef_construct: 100,
+            graph: 100_000,
             on_disk: false,
         }
     }

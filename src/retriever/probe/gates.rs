@@ -140,6 +140,20 @@ pub fn gates(
     Ok(Some(measured))
 }
 
+/// The gates of one query, as it is: of one item, every deviation is 0.
+///
+/// # Errors
+/// The model's own.
+pub fn of_query(encoder: &Encoder, item: Item) -> Result<Vec<GateStep>> {
+    let given = match (&item.text, &item.image) {
+        (Some(_), None) => Given::TextOnly,
+        (None, _) => Given::ImageOnly,
+        _ => Given::Both,
+    };
+    let measured = gates(encoder, Side::Query, &[item], 1, |_| true)?.unwrap_or_default();
+    Ok(measured.into_iter().find(|gates| gates.given == given).map_or_else(Vec::new, |gates| gates.steps))
+}
+
 /// `[B, n, H]` to the mean of each item.
 fn item_means(gate: &Tensor) -> Result<Vec<f64>> {
     let means = gate.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
@@ -188,6 +202,20 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn one_query_has_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let encoder = Encoder::load(&tiny::write(dir.path())).unwrap();
+        let all = items();
+        let both = of_query(&encoder, all[0].clone()).unwrap();
+        assert_eq!(both.len(), 2);
+        assert!(both.iter().all(|step| step.text_input.is_some() && step.vision_input.is_some()));
+        let picture = of_query(&encoder, all[2].clone()).unwrap();
+        assert!(picture.iter().all(|step| step.text_input.is_none() && step.vision_input.is_some()));
+        let measured = gates(&encoder, Side::Query, &all[..1], 1, |_| true).unwrap().unwrap();
+        assert_eq!(both, measured[0].steps);
     }
 
     #[test]

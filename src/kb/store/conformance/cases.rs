@@ -103,6 +103,36 @@ pub(super) fn points_come_back_as_they_were_given(ground: &dyn Ground) {
     assert_eq!(scanned, by_id.into_values().collect::<Vec<_>>());
 }
 
+pub(super) fn several_graphs_hold_what_one_would(ground: &dyn Ground) {
+    let store = ground.create(&StoreConfig { graph: 40, ..config() });
+    let mut graphs = 0;
+    for part in 0..10 {
+        store.upsert(points(part * 20..(part + 1) * 20)).unwrap();
+        if store.full() {
+            store.optimize().unwrap();
+            assert!(!store.full());
+            graphs += 1;
+        }
+    }
+    assert!(graphs == 5 || graphs == 0, "{graphs}: by the caller, or by the engine itself");
+    // Of any of them, points are replaced and removed.
+    store.upsert(points(0..50)).unwrap();
+    store.delete(&[point_id(&url(199)), point_id(&url(1))]).unwrap();
+    store.flush().unwrap();
+    store.optimize().unwrap();
+    assert_eq!(store.count().unwrap(), 198);
+    let query = vector("a question");
+    let mut among = expected(&query, 0..200, 200);
+    among.retain(|(found, _)| *found != url(199) && *found != url(1));
+    among.truncate(12);
+    assert_found(&store.search(&by_vector(&query, 12)).unwrap(), &among);
+    assert_eq!(scan_all(&*store, 64).len(), 198);
+    store.seal().unwrap();
+    let store = ground.open(&StoreConfig { graph: 40, ..config() });
+    assert_found(&store.search(&by_vector(&query, 12)).unwrap(), &among);
+    assert_eq!(store.count().unwrap(), 198);
+}
+
 pub(super) fn a_scan_pages_in_the_order_of_ids(ground: &dyn Ground) {
     let store = ground.create(&config());
     store.upsert(points(0..50)).unwrap();

@@ -64,6 +64,7 @@ macro_rules! everywhere {
 
 everywhere! {
     points_come_back_as_they_were_given
+    several_graphs_hold_what_one_would
     a_scan_pages_in_the_order_of_ids
     the_nearest_come_first_with_their_scores
     exact_search_agrees_with_comparing_all
@@ -80,6 +81,27 @@ everywhere! {
     readers_are_served_while_points_are_stored
     an_empty_store_answers
     equal_points_have_equal_contents
+}
+
+#[cfg(feature = "edge")]
+#[test]
+fn no_graph_is_larger_than_it_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let segments = |graph: usize| {
+        let path = dir.path().join(graph.to_string());
+        let store = Engine::Edge.create(&path, &StoreConfig { graph, ..cases::config() }).unwrap();
+        for part in 0..4 {
+            store.upsert(cases::points(part * 100..(part + 1) * 100)).unwrap();
+            if store.full() {
+                store.optimize().unwrap();
+            }
+        }
+        store.optimize().unwrap();
+        store.flush().unwrap();
+        fs_err::read_dir(path.join("segments")).unwrap().count()
+    };
+    let (bounded, single) = (segments(100), segments(0));
+    assert!(bounded >= 4 && single <= 2, "{bounded} and {single}");
 }
 
 fn run<G: Ground>(ground: Option<G>, case: impl Fn(&dyn Ground)) {

@@ -1,0 +1,263 @@
+//! The one writer of sessions and of the history of questions: a thread with a queue, so that no two writes meet and no
+//! frame waits for a disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use super::event::{Event, Told};
+use super::session::{Form, Head, Saved, VERSION};
+use crate::io::{safe_join, write_atomic};
+
+/// Sessions that are kept; the oldest make way.
+const MOST_SESSIONS: usize = 500;
+
+/// Questions that are remembered.
+const MOST_ASKED: usize = 1000;
+
+/// File of the questions, beside the sessions.
+const ASKED: &str = "asked.json";
+
+/// What is to be done.
+pub enum Order {
+    /// Write a session.
+    Keep(Box<Saved>),
+    /// Add a question to the history.
+    Remember(String),
+    /// Write a session into a file in a folder of the user's.
+    Export(Box<Saved>, Form, PathBuf),
+    /// List the sessions.
+    List,
+    /// Read a session.
+    Resume(String),
+    /// Remove a session.
+    Forget(String),
+}
+
+/// The writer.
+pub struct Store {
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Starts it over a folder, which is made where it is not there; `tell` hears what comes of orders.
+    #[must_use]
+    pub fn start(folder: PathBuf, tell: impl Fn(Event) + Send + 'static) -> Self {
+        let (orders, queue) = channel();
+        let thread =
+            std::thread::Builder::new().name("sessions".into()).spawn(move || work(&folder, &queue, tell)).ok();
+        Self { orders: Some(orders), thread }
+    }
+
+    /// Hands over an order.
+    pub fn order(&self, order: Order) {
+        // A writer that has gone has told why.
+        let _ = self.orders.as_ref().map(|orders| orders.send(order));
+    }
+}
+
+impl Drop for Store {
+    /// Waits until everything that was ordered is done.
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Questions of earlier runs, oldest first; none where they cannot be read.
+#[must_use]
+pub fn asked(folder: &Path) -> Vec<String> {
+    let text = fs_err::read_to_string(folder.join(ASKED)).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn work(folder: &Path, queue: &Receiver<Order>, tell: impl Fn(Event)) {
+    let mut pruned = false;
+    for order in queue {
+        let event = match order {
+            Order::Keep(saved) if saved.is_empty() => None,
+            Order::Keep(saved) => {
+                let outcome = keep(folder, &saved);
+                if outcome.is_ok() && !std::mem::replace(&mut pruned, true) {
+                    prune(folder);
+                }
+                outcome.err().map(Event::Failed)
+            }
+            Order::Remember(question) => remember(folder, question).err().map(Event::Failed),
+            Order::Export(saved, form, into) => Some(Event::Exported(export(&into, &saved, form))),
+            Order::List => Some(Event::Sessions(list(folder))),
+            Order::Resume(id) => Some(Event::Resumed(resume(folder, &id).map(Box::new))),
+            Order::Forget(id) => forget(folder, &id).err().map(Event::Failed),
+        };
+        if let Some(event) = event {
+            tell(event);
+        }
+    }
+}
+
+fn told(error: impl std::fmt::Display) -> Told {
+    Told::new(error)
+}
+
+fn file(folder: &Path, id: &str) -> Result<PathBuf, Told> {
+    safe_join(folder, &format!("{id}.json")).map_err(told)
+}
+
+fn keep(folder: &Path, saved: &Saved) -> Result<(), Told> {
+    fs_err::create_dir_all(folder).map_err(told)?;
+    let text = saved.export(Form::Json).map_err(told)?;
+    write_atomic(&file(folder, &saved.id)?, text.as_bytes()).map_err(told)
+}
+
+fn remember(folder: &Path, question: String) -> Result<(), Told> {
+    fs_err::create_dir_all(folder).map_err(told)?;
+    let mut all = asked(folder);
+    if all.last() == Some(&question) {
+        return Ok(());
+    }
+    all.push(question);
+    let from = all.len().saturating_sub(MOST_ASKED);
+    let text = serde_json::to_string(&all[from..]).map_err(told)?;
+    write_atomic(&folder.join(ASKED), text.as_bytes()).map_err(told)
+}
+
+fn resume(folder: &Path, id: &str) -> Result<Saved, Told> {
+    let path = file(folder, id)?;
+    let text = fs_err::read_to_string(&path).map_err(told)?;
+    let saved: Saved =
+        serde_json::from_str(&text).map_err(|e| Told::new(format!("{}: no session: {e}", path.display())))?;
+    if saved.version != VERSION {
+        let found = saved.version;
+        return Err(Told::new(format!("{}: version {found}, expected {VERSION}", path.display())));
+    }
+    Ok(saved)
+}
+
+fn forget(folder: &Path, id: &str) -> Result<(), Told> {
+    fs_err::remove_file(file(folder, id)?).map_err(told)
+}
+
+/// Names of the sessions, newest first: they begin with the time.
+fn names(folder: &Path) -> Result<Vec<String>, Told> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut names: Vec<(u64, u64, String)> = Vec::new();
+    for entry in fs_err::read_dir(folder).map_err(told)? {
+        let name = entry.map_err(told)?.file_name().to_string_lossy().into_owned();
+        let Some(id) = name.strip_suffix(".json") else { continue };
+        let numbers = id.split_once('-').and_then(|(when, n)| Some((when.parse().ok()?, n.parse().ok()?)));
+        if let Some((when, n)) = numbers {
+            names.push((when, n, id.to_owned()));
+        }
+    }
+    names.sort();
+    Ok(names.into_iter().rev().map(|(_, _, id)| id).collect())
+}
+
+/// Those that can be read; a damaged one hides none of the others.
+fn list(folder: &Path) -> Result<Vec<Head>, Told> {
+    let read = |id: String| {
+        resume(folder, &id).inspect_err(|told| tracing::warn!("{}", told.message)).ok().map(|saved| saved.head())
+    };
+    Ok(names(folder)?.into_iter().filter_map(read).collect())
+}
+
+fn prune(folder: &Path) {
+    for id in names(folder).unwrap_or_default().into_iter().skip(MOST_SESSIONS) {
+        if let Err(told) = forget(folder, &id) {
+            tracing::warn!("{}", told.message);
+        }
+    }
+}
+
+fn export(into: &Path, saved: &Saved, form: Form) -> Result<PathBuf, Told> {
+    let text = saved.export(form).map_err(told)?;
+    let path = into.join(format!("cicerone-{}.{}", saved.id, form.extension()));
+    write_atomic(&path, text.as_bytes()).map_err(told)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::tui::tests::world;
+
+    fn saved(id: &str) -> Box<Saved> {
+        Box::new(Saved {
+            version: VERSION,
+            id: id.into(),
+            began_unix_s: 5,
+            kb: String::new(),
+            picture: None,
+            draft: String::new(),
+            turns: vec![world::answered(1, id, None)],
+        })
+    }
+
+    fn done(folder: &Path, orders: Vec<Order>) -> Vec<Event> {
+        let (tell, told) = channel();
+        let store = Store::start(folder.to_owned(), move |event| drop(tell.send(event)));
+        orders.into_iter().for_each(|order| store.order(order));
+        drop(store);
+        told.try_iter().collect()
+    }
+
+    #[test]
+    fn sessions_are_kept_listed_gone_on_with_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("sessions");
+        assert!(matches!(&done(&folder, vec![Order::List])[..], [Event::Sessions(Ok(none))] if none.is_empty()));
+        let events = done(
+            &folder,
+            vec![
+                Order::Keep(saved("100-0")),
+                Order::Keep(saved("90-1")),
+                Order::Keep(saved("100-1")),
+                Order::Keep(Box::new(Saved { turns: Vec::new(), ..*saved("101-0") })),
+                Order::Remember("one".into()),
+                Order::Remember("one".into()),
+                Order::Remember("two".into()),
+            ],
+        );
+        assert!(events.is_empty(), "{events:?}");
+        fs_err::write(folder.join("110-0.json"), "{").unwrap();
+        fs_err::write(folder.join("notes.json"), "{}").unwrap();
+        let [Event::Sessions(Ok(list)), Event::Resumed(Ok(back)), Event::Resumed(Err(bad))] =
+            &done(&folder, vec![Order::List, Order::Resume("90-1".into()), Order::Resume("110-0".into())])[..]
+        else {
+            panic!("other events")
+        };
+        assert_eq!(list.iter().map(|head| head.id.as_str()).collect::<Vec<_>>(), ["100-1", "100-0", "90-1"]);
+        assert_eq!(back.turns.len(), 1);
+        assert!(bad.message.contains("110-0.json: no session"), "{bad:?}");
+        assert_eq!(asked(&folder), ["one", "two"]);
+        let events = done(&folder, vec![Order::Forget("90-1".into()), Order::Forget("90-1".into()), Order::List]);
+        assert!(matches!(&events[..], [Event::Failed(_), Event::Sessions(Ok(list))] if list.len() == 2), "{events:?}");
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = done(dir.path(), vec![Order::Forget("../x".into()), Order::Resume("/etc/passwd".into())]);
+        assert!(matches!(&events[..], [Event::Failed(_), Event::Resumed(Err(_))]), "{events:?}");
+    }
+
+    #[test]
+    fn an_export_goes_where_it_is_wanted_or_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let export = |form, into: &Path| {
+            let mut events = done(dir.path(), vec![Order::Export(saved("7-0"), form, into.to_owned())]);
+            let Some(Event::Exported(result)) = events.pop() else { panic!("another event") };
+            result
+        };
+        let path = export(Form::Markdown, dir.path()).unwrap();
+        assert!(path.ends_with("cicerone-7-0.md"));
+        assert!(fs_err::read_to_string(path).unwrap().starts_with("# 7-0\n"));
+        assert!(export(Form::Json, &dir.path().join("none")).is_err());
+    }
+}

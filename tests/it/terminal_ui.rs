@@ -1,0 +1,263 @@
+//! The terminal UI in a pseudo-terminal: keys in, a screen out, and the terminal as it was afterwards.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use super::screen_svg::{DARK, LIGHT, Palette, svg};
+use super::starter::{Starter, starter, starter_file};
+
+const CAPITAL: &str = "What is the capital of this country?";
+
+/// How long anything may take: models are loaded, beside other tests.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+struct Terminal {
+    master: Box<dyn MasterPty + Send>,
+    keys: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+    screen: Arc<Mutex<vt100::Parser>>,
+    reader: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Terminal {
+    fn demo(starter: &Starter, arguments: &[&str], rows: u16, cols: u16) -> Self {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        let pty = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_cicerone"));
+        command.arg("demo");
+        command.args(arguments);
+        command.env("CICERONE_DATA_DIR", &starter.data);
+        // No questions to a terminal that would not answer them.
+        command.env("TERM", "tmux-256color");
+        command.cwd(env!("CARGO_MANIFEST_DIR"));
+        let child = pty.slave.spawn_command(command).unwrap();
+        drop(pty.slave);
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, cols, 0)));
+        let (mut output, into) = (pty.master.try_clone_reader().unwrap(), Arc::clone(&screen));
+        let reader = std::thread::spawn(move || {
+            let mut bytes = [0; 8192];
+            // It ends with an error where the other side has gone.
+            while let Ok(n @ 1..) = output.read(&mut bytes) {
+                into.lock().unwrap().process(&bytes[..n]);
+            }
+        });
+        let keys = pty.master.take_writer().unwrap();
+        Self { master: pty.master, keys, child, screen, reader: Some(reader) }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.press(&format!("\x1b[200~{text}\x1b[201~"));
+    }
+
+    fn ask(&mut self, question: &str) {
+        self.press(question);
+        self.press("\r");
+    }
+
+    fn resize(&mut self, rows: u16, cols: u16) {
+        self.screen.lock().unwrap().screen_mut().set_size(rows, cols);
+        self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
+    }
+
+    fn text(&self) -> String {
+        self.screen.lock().unwrap().screen().contents()
+    }
+
+    fn wait_until(&mut self, what: &str, holds: impl Fn(&vt100::Screen) -> bool) {
+        let begin = Instant::now();
+        while !holds(self.screen.lock().unwrap().screen()) {
+            assert!(begin.elapsed() < PATIENCE, "no {what} on the screen:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        self.wait_until(text, |screen| screen.contents().contains(text));
+    }
+
+    /// Waits for the end of the program; its exit code, and what is left on the screen, which must be as it was.
+    fn ends(mut self) -> (u32, String) {
+        let begin = Instant::now();
+        let code = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status.exit_code(),
+                None => assert!(begin.elapsed() < PATIENCE, "it does not end:\n{}", self.text()),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        drop(self.master);
+        self.reader.take().unwrap().join().unwrap();
+        let parser = self.screen.lock().unwrap();
+        let screen = parser.screen();
+        assert!(!screen.alternate_screen(), "the ordinary screen is back");
+        assert!(!screen.hide_cursor(), "and its cursor");
+        assert!(!screen.bracketed_paste(), "and it is pasted into as before");
+        (code, screen.contents())
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let pid = self.child.process_id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// `S` for sleeping, `T` for stopped.
+    #[cfg(target_os = "linux")]
+    fn state(&self) -> String {
+        let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.child.process_id().unwrap())).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().take(1).collect()
+    }
+}
+
+/// Sessions that were kept, each a whole JSON document.
+fn sessions(data: &Path) -> Vec<serde_json::Value> {
+    let Ok(folder) = fs_err::read_dir(data.join("sessions")) else { return Vec::new() };
+    let files = folder.map(|entry| entry.unwrap().path()).filter(|path| path.file_name().unwrap() != "asked.json");
+    files.map(|path| serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn a_session_from_the_first_picture_to_the_last_key() {
+    let starter = starter();
+    let _ = fs_err::remove_dir_all(starter.data.join("sessions"));
+    let mut terminal = Terminal::demo(&starter, &[], 30, 110);
+    terminal.wait_for("Paste or drop the path of a picture");
+    terminal.paste(&format!("'{}'", starter_file("images/twemoji/ke.png").display()));
+    terminal.wait_for("ke.png · 64×64");
+    // Before the models are there, or after: the question waits.
+    terminal.ask(CAPITAL);
+    terminal.wait_for("ranking");
+    terminal.press("\x1b");
+    terminal.wait_for("stopped");
+    // Ctrl-R: again.
+    terminal.press("\x12");
+    terminal.wait_for("Nairobi");
+    terminal.wait_for("tokens/s");
+    // The first source, and back.
+    terminal.press("\t\r");
+    terminal.wait_for("en.wikipedia.org/wiki/Kenya");
+    terminal.press("\x1b");
+    // While an answer comes, the terminal changes its size.
+    terminal.press("\t");
+    terminal.press("\x12");
+    terminal.resize(14, 50);
+    terminal.wait_for("ranking");
+    terminal.resize(24, 80);
+    terminal.wait_until("the answer again", |screen| screen.contents().matches("tokens/s").count() == 1);
+    terminal.press("\x03");
+    terminal.wait_for("ctrl+c again quits");
+    terminal.press("\x03");
+    let (code, _) = terminal.ends();
+    assert_eq!(code, 0);
+    let kept = sessions(&starter.data);
+    assert_eq!(kept.len(), 1);
+    let ends: Vec<&str> = kept[0]["turns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|turn| match &turn["end"] {
+            serde_json::Value::String(text) => text.as_str(),
+            other => other.as_object().unwrap().keys().next().unwrap(),
+        })
+        .collect();
+    assert_eq!(ends, ["stopped", "answered", "answered"]);
+    assert!(kept[0]["turns"][1]["text"].as_str().unwrap().contains("Nairobi"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_shell_has_the_terminal_while_it_is_stopped() {
+    let starter = starter();
+    let mut terminal = Terminal::demo(&starter, &[], 24, 80);
+    terminal.wait_for("Paste or drop");
+    for signalled in [false, true] {
+        if signalled {
+            terminal.signal("-TSTP");
+        } else {
+            terminal.press("\x1a");
+        }
+        terminal.wait_until("the ordinary screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
+        let begin = Instant::now();
+        while terminal.state() != "T" {
+            assert!(begin.elapsed() < PATIENCE, "it is not stopped: {}", terminal.state());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        terminal.signal("-CONT");
+        terminal.wait_until("its own screen", vt100::Screen::alternate_screen);
+        terminal.wait_for("Paste or drop");
+    }
+    terminal.press("\x03\x03");
+    assert_eq!(terminal.ends().0, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_it_in_good_order() {
+    let starter = starter();
+    let _ = fs_err::remove_dir_all(starter.data.join("sessions"));
+    for signal in ["-TERM", "-INT", "-HUP"] {
+        let mut terminal = Terminal::demo(&starter, &["--image", "data/starter/images/twemoji/ke.png"], 24, 80);
+        terminal.wait_for("64×64");
+        terminal.ask(CAPITAL);
+        terminal.wait_for(CAPITAL);
+        terminal.signal(signal);
+        assert_eq!(terminal.ends().0, 130, "{signal}");
+    }
+    assert!(!sessions(&starter.data).is_empty(), "what was asked is kept");
+}
+
+/// Not a test: writes the pictures of README, by `cargo test --release --test it -- --ignored pictures_of_the_screen`.
+#[test]
+#[ignore = "writes into docs/"]
+fn pictures_of_the_screen() {
+    let starter = starter();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    fs_err::create_dir_all(&docs).unwrap();
+    let picture = |terminal: &Terminal, name: &str, palette: &Palette| {
+        let svg = svg(terminal.screen.lock().unwrap().screen(), palette);
+        fs_err::write(docs.join(format!("terminal-{name}.svg")), svg).unwrap();
+    };
+    for (theme, palette) in [("dark", &DARK), ("light", &LIGHT)] {
+        let set = format!("tui.theme={theme}");
+        let image = starter_file("images/twemoji/ke.png").display().to_string();
+        let arguments = ["--set", &set, "--set", "tui.pictures=halfblocks", "--image", &image];
+        let mut terminal = Terminal::demo(&starter, &arguments, 30, 112);
+        terminal.wait_for("64×64");
+        terminal.ask(CAPITAL);
+        terminal.wait_for("tokens/s");
+        terminal.ask("Which languages are spoken there?");
+        terminal.wait_until("two answers", |screen| screen.contents().matches("tokens/s").count() == 2);
+        // Pictures are made ready beside it.
+        std::thread::sleep(Duration::from_secs(2));
+        picture(&terminal, theme, palette);
+        terminal.press("\x14");
+        terminal.wait_for("candidates");
+        std::thread::sleep(Duration::from_secs(2));
+        picture(&terminal, &format!("inspector-{theme}"), palette);
+        terminal.press("\x1b[D");
+        terminal.wait_for("keeps of what came before");
+        picture(&terminal, &format!("gates-{theme}"), palette);
+        terminal.press("\x03\x03");
+        terminal.ends();
+    }
+}
+
+#[test]
+fn a_panic_is_told_on_a_terminal_that_is_as_it_was() {
+    let starter = starter();
+    let mut terminal = Terminal::demo(&starter, &["--panic"], 24, 80);
+    terminal.wait_for("Paste or drop");
+    terminal.ask(CAPITAL);
+    let (code, left) = terminal.ends();
+    assert_eq!(code, 101);
+    assert!(left.contains("as it was asked to"), "{left}");
+}
