@@ -51,6 +51,7 @@ impl Palette {
 /// The screen as an SVG.
 pub fn svg(screen: &Screen, palette: &Palette) -> String {
     let (rows, columns) = screen.size();
+    let (rows, columns) = (rows.get(), columns.get());
     let (wide, high) = (f32::from(columns) * CELL.0 + 24.0, f32::from(rows) * CELL.1 + 24.0);
     let mut out = String::new();
     writeln!(

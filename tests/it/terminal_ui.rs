@@ -1,6 +1,7 @@
 //! The terminal UI in a pseudo-terminal: keys in, a screen out, and the terminal as it was afterwards.
 
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +15,10 @@ const CAPITAL: &str = "What is the capital of this country?";
 
 /// How long anything may take: models are loaded, beside other tests.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+fn some(side: u16) -> NonZero<u16> {
+    NonZero::new(side).unwrap()
+}
 
 struct Terminal {
     master: Box<dyn MasterPty + Send>,
@@ -36,7 +41,7 @@ impl Terminal {
         command.cwd(env!("CARGO_MANIFEST_DIR"));
         let child = pty.slave.spawn_command(command).unwrap();
         drop(pty.slave);
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, cols, 0)));
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(some(rows), some(cols), 0)));
         let (mut output, into) = (pty.master.try_clone_reader().unwrap(), Arc::clone(&screen));
         let reader = std::thread::spawn(move || {
             let mut bytes = [0; 8192];
@@ -64,7 +69,7 @@ impl Terminal {
     }
 
     fn resize(&mut self, rows: u16, cols: u16) {
-        self.screen.lock().unwrap().screen_mut().set_size(rows, cols);
+        self.screen.lock().unwrap().screen_mut().set_size(some(rows), some(cols));
         self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
     }
 

@@ -42,10 +42,8 @@ impl App {
                 return vec![Effect::List(folder)];
             }
             Action::DropPicture => {
-                if self.chip.take().is_some() {
-                    self.send_then = false;
-                    self.conversation = Conversation::default();
-                }
+                (self.chip, self.send_then) = (None, false);
+                self.conversation = Conversation::default();
             }
             Action::Inspect => match self.turns.last() {
                 Some(turn) => {
