@@ -8,7 +8,7 @@ use super::event::{About, Choice, Choices, Entry, Named, Seen, Told};
 use super::keymap::{Action, KeyMap, Place};
 use super::session::{Head, Saved, VERSION};
 use super::turn::Turn;
-use crate::rag::{Conversation, Question, QuestionImage};
+use crate::rag::{Candidate, Conversation, Question, QuestionImage};
 use crate::retriever::Picture;
 
 /// A picture beside the question.
@@ -365,6 +365,15 @@ impl App {
     #[must_use]
     pub fn turn(&self, id: u64) -> Option<&Turn> {
         self.turns.iter().find(|turn| turn.id == id)
+    }
+
+    /// Articles that were found for a turn: a follow-up goes on with those that were found for the question before it, about
+    /// the same picture.
+    #[must_use]
+    pub fn candidates(&self, turn: &Turn) -> &[Candidate] {
+        let before = self.turns.iter().rev().skip_while(|other| other.id != turn.id);
+        let same = before.take_while(|other| other.picture == turn.picture);
+        same.map(Turn::candidates).find(|candidates| !candidates.is_empty()).unwrap_or_default()
     }
 
     /// The turn whose sources are shown.

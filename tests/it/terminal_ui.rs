@@ -251,7 +251,7 @@ fn pictures_of_the_screen() {
         std::thread::sleep(Duration::from_secs(2));
         picture(&terminal, &format!("inspector-{theme}"), palette);
         terminal.press("\x1b[D");
-        terminal.wait_for("keeps of what came before");
+        terminal.wait_for("Mean of each gate");
         picture(&terminal, &format!("gates-{theme}"), palette);
         terminal.press("\x03\x03");
         terminal.ends();

@@ -56,6 +56,20 @@ fn the_inspector_takes_another_candidate() {
 }
 
 #[test]
+fn a_follow_up_shows_what_was_found_before_it() {
+    let mut person = Person::ready();
+    person.shows("/flags/ke.png").asks("Capital?").is_answered().asks("And its currency?");
+    let mut answer = super::world::answer("And its currency?");
+    answer.candidates = Vec::new();
+    let turn = person.app.running.unwrap();
+    person.sees(Event::Rag { turn, event: Some(Box::new(crate::rag::Event::Answer { answer: Box::new(answer) })) });
+    person.presses("ctrl+t").presses("down");
+    assert!(person.reads(80, 24).contains("Malawi"));
+    person.presses("esc").shows("/flags/mw.png").asks("Capital?").presses("ctrl+t");
+    assert!(person.reads(80, 24).contains("nothing was searched for"), "of another picture");
+}
+
+#[test]
 fn a_picture_is_picked_by_folder_name_and_look() {
     let mut person = Person::ready();
     person.presses("ctrl+o");

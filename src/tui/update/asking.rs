@@ -47,7 +47,9 @@ impl App {
             }
             Action::Inspect => match self.turns.last() {
                 Some(turn) => {
-                    let selected = chosen(turn);
+                    let entity = turn.entity().map(|entity| entity.url.as_str());
+                    let candidates = self.candidates(turn).iter();
+                    let selected = candidates.map(|c| Some(c.url.as_str())).position(|url| url == entity).unwrap_or(0);
                     self.opened = Some(Opened::Inspector { turn: turn.id, tab: Tab::default(), selected, top: 0 });
                 }
                 None => return self.tell("there is nothing to inspect yet"),
@@ -292,12 +294,6 @@ impl App {
         }
         effects
     }
-}
-
-/// The candidate that a turn's answer is about, by its place.
-fn chosen(turn: &super::super::turn::Turn) -> usize {
-    let entity = turn.entity().map(|entity| entity.url.as_str());
-    turn.candidates().iter().position(|candidate| Some(candidate.url.as_str()) == entity).unwrap_or(0)
 }
 
 /// The path that a text is, where that is all and it is named as a picture.

@@ -40,7 +40,7 @@ impl App {
     fn step(&mut self, by: i32) -> Vec<Effect> {
         let candidates = match &self.opened {
             Some(Opened::Inspector { turn, tab: Tab::Candidates, .. }) => {
-                self.turn(*turn).map_or(0, |turn| turn.candidates().len())
+                self.turn(*turn).map_or(0, |turn| self.candidates(turn).len())
             }
             _ => 0,
         };
@@ -96,7 +96,7 @@ impl App {
             Action::Next => 1,
             Action::Previous => Tab::ALL.len() - 1,
             Action::Open if tab == Tab::Candidates => {
-                let taken = self.turn(turn).and_then(|turn| turn.candidates().get(selected)).cloned();
+                let taken = self.turn(turn).and_then(|turn| self.candidates(turn).get(selected)).cloned();
                 return taken.map_or_else(Vec::new, |taken| self.take_candidate(&taken.url, &taken.title));
             }
             _ => return Vec::new(),

@@ -52,7 +52,8 @@ impl Brush<'_> {
 
     fn candidates(&mut self, frame: &mut Frame<'_>, area: Rect, turn: &Turn, selected: usize) {
         let theme = self.theme;
-        let candidates = turn.candidates();
+        let app = self.app;
+        let candidates = app.candidates(turn);
         let picture = candidates.get(selected).and_then(|candidate| self.article_picture(turn, &candidate.url));
         let list = match picture.filter(|_| self.gallery.shows() && area.width >= 70) {
             Some(path) => {

@@ -54,7 +54,7 @@ impl Brush<'_> {
     /// File of an article's picture, by its URL, where the turn found it.
     pub(super) fn article_picture(&self, turn: &crate::tui::turn::Turn, url: &str) -> Option<PathBuf> {
         let folder = &self.app.about()?.pictures;
-        let candidate = turn.candidates().iter().find(|candidate| candidate.url == url)?;
+        let candidate = self.app.candidates(turn).iter().find(|candidate| candidate.url == url)?;
         crate::io::safe_join(folder, candidate.image.as_deref()?).ok()
     }
 }
