@@ -102,6 +102,16 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it may take long enough to be looked at.
+    #[must_use]
+    pub fn takes_long(&self) -> bool {
+        match self {
+            Self::Kb(kb) => matches!(kb.command, KbCommand::Build(_) | KbCommand::Pull(_) | KbCommand::Verify(_)),
+            Self::Eval(_) | Self::Train(_) | Self::Probe(_) | Self::Bench(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether results and errors are to be JSON.
     #[must_use]
     pub fn wants_json(&self) -> bool {

@@ -21,7 +21,7 @@ pub fn watch() {
     let spawned = watcher.spawn(|| {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
         runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            while asked().await {
                 if GUARDS.load(Ordering::SeqCst) == 0 || ASKED.swap(true, Ordering::SeqCst) {
                     crate::tui::give_back();
                     std::process::exit(i32::from(Exit::Interrupted.code()));
@@ -33,6 +33,18 @@ pub fn watch() {
     if let Err(e) = spawned {
         tracing::warn!("cannot watch for Ctrl-C: {e}");
     }
+}
+
+/// Waits for Ctrl-C, or for a signal that asks the same; false where nothing can be waited for.
+async fn asked() -> bool {
+    #[cfg(unix)]
+    if let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        return tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted.is_ok(),
+            terminated = terminate.recv() => terminated.is_some(),
+        };
+    }
+    tokio::signal::ctrl_c().await.is_ok()
 }
 
 /// Work that stops in good order, for as long as this lives.

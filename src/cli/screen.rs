@@ -54,8 +54,8 @@ impl Screen {
     ///
     /// # Errors
     /// The terminal's.
-    pub fn go_live(&mut self, title: &str, log: &Path) -> std::io::Result<()> {
-        self.live = Some(Arc::new(Live::start(title, log, Theme::here())?));
+    pub fn go_live(&mut self, title: &str, log: &Path, theme: Theme) -> std::io::Result<()> {
+        self.live = Some(Arc::new(Live::start(title, log, theme)?));
         self.bars = false;
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::models::{Kind, Models, State};
 use crate::rag::engines::{self, Engines};
 use crate::retriever::Retriever;
 use crate::text::bytes;
-use crate::tui::{self, About, Choice, Choices, Ended, KeyMap, Means, Named, Opened, Told, Ui};
+use crate::tui::{self, About, Choice, Choices, Ended, KeyMap, Means, Named, Opened, Theme, Told, Ui};
 
 /// Size of a cell that is taken for one where a protocol is forced and the terminal does not tell, pixels.
 const CELL: FontSize = FontSize::new(8, 16);
@@ -57,11 +57,18 @@ pub fn run(context: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Usage);
     }
     let config = context.config()?;
-    let generate = cfg!(feature = "mistral");
-    engines::check_files(&config, generate)?;
+    let mut generate = cfg!(feature = "mistral");
+    let mut welcome = String::new();
+    if let Err(error) = engines::check_files(&config, generate) {
+        // Sources can be read without a reader; anything else must be there.
+        engines::check_files(&config, false)?;
+        let Told { message, hint } = told(error);
+        let hint = hint.map_or_else(String::new, |hint| format!(" ({hint})"));
+        (generate, welcome) = (false, format!("Passages only: {message}{hint}"));
+    }
     let runtime = context.runtime()?;
     let engines = Configured::new(config.clone(), None, generate, runtime.handle());
-    open(&config, runtime.handle(), engines, Beginning::default())
+    open(&config, runtime.handle(), engines, Beginning { welcome, ..Beginning::default() })
 }
 
 /// What answers, by a configuration.
@@ -91,7 +98,8 @@ impl Configured {
 }
 
 impl tui::Engines for Configured {
-    fn open(&self, choice: &Choice, tell: &dyn Fn(String)) -> Result<Opened, Told> {
+    fn open(&self, choice: &Choice, tell: &dyn Fn(String) -> bool) -> Result<Opened, Told> {
+        let at = |what: String| if tell(what) { Ok(()) } else { Err(Told::new("something else was chosen meanwhile")) };
         let mut config = self.config.clone();
         if let Some(kb) = &choice.kb {
             config.kb.name.clone_from(kb);
@@ -103,18 +111,18 @@ impl tui::Engines for Configured {
         let retriever = match &last.retriever {
             Some(retriever) => retriever.clone(),
             None => {
-                tell("loading the retriever".to_owned());
+                at("loading the retriever".to_owned())?;
                 last.retriever.insert(engines::start_retriever(&config).map_err(told)?).clone()
             }
         };
         if last.kb.as_ref().is_none_or(|(name, _)| *name != config.kb.name) {
-            tell(format!("opening {}", config.kb.name));
+            at(format!("opening {}", config.kb.name))?;
             last.kb = None;
             let engines = engines::open(&config, retriever, false, &self.handle).map_err(told)?;
             last.kb = Some((config.kb.name.clone(), engines));
         }
         if self.generate && last.reader.as_ref().is_none_or(|(name, _)| *name != config.generator.model) {
-            tell(format!("loading {}", config.generator.model));
+            at(format!("loading {}", config.generator.model))?;
             // The one before makes room first.
             last.reader = None;
             let reader = self.handle.block_on(engines::open_reader(&config)).map_err(told)?;
@@ -148,7 +156,8 @@ impl tui::Engines for Configured {
             models.list().into_iter().filter(|model| model.state == State::Present && model.kind == Kind::Reader);
         let readers =
             here.map(|model| Named { what: format!("{}, {}", model.title, bytes(model.bytes)), name: model.name });
-        Ok(Choices { bases, readers: readers.collect(), memory: memory() })
+        let readers = if self.generate { readers.collect() } else { Vec::new() };
+        Ok(Choices { bases, readers, memory: memory() })
     }
 }
 
@@ -164,7 +173,7 @@ pub fn open(config: &Config, handle: &Handle, engines: Arc<Configured>, beginnin
         KeyMap::parse(&config.tui.keys).map_err(|e| Failure::new(Exit::Usage, "config", format!("tui.keys: {e}")))?;
     let ui = Ui {
         keys,
-        theme: Some(config.tui.theme.clone()).filter(|theme| theme != "auto"),
+        theme: theme(config),
         means: means(&config.tui.pictures)?,
         mouse: config.tui.mouse,
         limits: picture_limits(config),
@@ -197,7 +206,13 @@ pub fn go_live(global: &Global, screen: &mut Screen, title: &str) -> anyhow::Res
     }
     let config = Config::load(global.config.as_deref(), &global.set)?.config;
     fs_err::create_dir_all(&config.paths.data_dir)?;
-    Ok(screen.go_live(title, &log(&config))?)
+    Ok(screen.go_live(title, &log(&config), theme(&config))?)
+}
+
+/// Colours, as configured.
+fn theme(config: &Config) -> Theme {
+    // The configuration allows no other names but "auto".
+    config.tui.theme.parse().unwrap_or_else(|_| Theme::here())
 }
 
 /// File that the terminal UI logs to.

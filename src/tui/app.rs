@@ -20,6 +20,8 @@ pub struct Chip {
     pub picture: Option<Picture>,
     /// What to write back if it cannot be read: the text that named it.
     pub named: Option<String>,
+    /// What was looked at before, and is again if this cannot be read.
+    pub before: Option<Box<Chip>>,
 }
 
 impl Chip {
@@ -215,6 +217,8 @@ pub struct Setup {
     pub keys: KeyMap,
     /// Seconds since 1970 when the clock of events stood at zero.
     pub epoch_unix_s: u64,
+    /// Number of this process, so that two of one second keep different sessions.
+    pub process: u32,
     /// Where the picker begins.
     pub folder: PathBuf,
     /// Where the log is, for help.
@@ -238,6 +242,8 @@ pub struct App {
     pub engines: Engines,
     /// Which of them was chosen, where it is not what is configured.
     pub choice: Choice,
+    /// The knowledge base that is asked, or was last.
+    pub kb: String,
     /// What was asked.
     pub turns: Vec<Turn>,
     /// What a further question goes on from.
@@ -288,6 +294,7 @@ impl App {
             now: Duration::ZERO,
             engines: Engines::Loading("loading".to_owned(), Duration::ZERO),
             choice: Choice::default(),
+            kb: String::new(),
             turns: Vec::new(),
             conversation: Conversation::default(),
             before: Conversation::default(),
@@ -305,7 +312,7 @@ impl App {
             seen: Seen::default(),
             notice: None,
             quitting: None,
-            id: format!("{}-0", setup.epoch_unix_s),
+            id: session_id(&setup, 0),
             began_unix_s: setup.epoch_unix_s,
             next_turn: 1,
             next_session: 1,
@@ -398,6 +405,13 @@ impl App {
         self.chip.as_ref()?.picture.clone().map(QuestionImage::Decoded)
     }
 
+    /// The picture that questions are about: while another is read, the one before.
+    #[must_use]
+    pub fn looked_at_picture(&self) -> Option<&Chip> {
+        let chip = self.chip.as_ref()?;
+        if chip.picture.is_some() { Some(chip) } else { chip.before.as_deref() }
+    }
+
     /// Whether something on the screen moves by itself.
     #[must_use]
     pub fn moves(&self) -> bool {
@@ -415,10 +429,15 @@ impl App {
             version: VERSION,
             id: self.id.clone(),
             began_unix_s: self.began_unix_s,
-            kb: self.about().map_or_else(String::new, |about| about.kb.clone()),
-            picture: self.chip.as_ref().map(|chip| chip.path.clone()),
+            kb: self.kb.clone(),
+            picture: self.looked_at_picture().map(|chip| chip.path.clone()),
             draft: self.composer.text(),
             turns: self.turns.clone(),
         }
     }
+}
+
+/// Name of a session: when the program began, which process it was, and which of its sessions.
+pub(super) fn session_id(setup: &Setup, number: u64) -> String {
+    format!("{}-{}{number:03}", setup.epoch_unix_s, setup.process)
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +22,7 @@ use super::view::{self, Kept};
 use crate::io::pictures::is_picture;
 use crate::rag::{Pipeline, Question};
 use crate::retriever::{Item, Picture, PictureLimits};
+use crate::text::sanitise;
 
 /// Least time between two frames.
 const FRAME: Duration = Duration::from_millis(16);
@@ -30,6 +32,9 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// Events that are taken in before a frame is drawn.
 const AT_ONCE: usize = 512;
+
+/// Most that a terminal takes into its clipboard, bytes: xterm's limit is 100,000 of base64.
+const CLIPBOARD: usize = 70_000;
 
 /// Lines of the log that are shown.
 const LOGGED: usize = 500;
@@ -50,11 +55,12 @@ pub struct Opened {
 
 /// Opens what answers. Called on threads of their own.
 pub trait Engines: Send + Sync {
-    /// Opens what is chosen in place of what it opened before; `tell` hears what it is at.
+    /// Opens what is chosen in place of what it opened before. `tell` hears what it is at, and says whether that is still
+    /// wanted: where it is not, anything may be returned.
     ///
     /// # Errors
     /// What is missing or does not fit.
-    fn open(&self, choice: &Choice, tell: &dyn Fn(String)) -> Result<Opened, Told>;
+    fn open(&self, choice: &Choice, tell: &dyn Fn(String) -> bool) -> Result<Opened, Told>;
 
     /// What can be chosen.
     ///
@@ -67,8 +73,8 @@ pub trait Engines: Send + Sync {
 pub struct Ui {
     /// Keys.
     pub keys: KeyMap,
-    /// Colours: `dark`, `light` or `mono`; by the environment where it says nothing.
-    pub theme: Option<String>,
+    /// Colours.
+    pub theme: Theme,
     /// How pictures are shown, if they are.
     pub means: Option<Means>,
     /// Whether the wheel of the mouse scrolls.
@@ -108,6 +114,8 @@ enum Message {
     Terminal(terminal_event::Event),
     Painted(Done),
     /// Of the order of this number.
+    Loading(u64, String),
+    /// Of the order of this number.
     Opened(u64, Box<Result<Opened, Told>>),
     Suspend,
     Gone,
@@ -120,11 +128,11 @@ enum Message {
 pub fn run(ui: Ui, handle: &Handle) -> std::io::Result<Ended> {
     let Ui { keys, theme, means, mouse, limits, sessions, log, welcome, example, picture, question, engines, panic } =
         ui;
-    let theme = theme.and_then(|name| name.parse().ok()).unwrap_or_else(Theme::here);
     let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
     let epoch_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let asked = store::asked(&sessions);
-    let setup = Setup { keys, epoch_unix_s, folder: cwd.clone(), log: log.clone(), asked, welcome, example };
+    let process = std::process::id();
+    let setup = Setup { keys, epoch_unix_s, process, folder: cwd.clone(), log: log.clone(), asked, welcome, example };
     let (to_loop, messages) = channel();
     let tell = |to_loop: &Sender<Message>| {
         let to_loop = to_loop.clone();
@@ -145,6 +153,7 @@ pub fn run(ui: Ui, handle: &Handle) -> std::io::Result<Ended> {
         handle: handle.clone(),
         engines,
         opened: 0,
+        newest: Arc::default(),
         pipeline: None,
         asking: None,
         to_loop,
@@ -209,6 +218,8 @@ struct Driver {
     engines: Arc<dyn Engines>,
     /// Orders to open something: what comes of any but the last is not wanted any more.
     opened: u64,
+    /// The same, for those who open.
+    newest: Arc<AtomicU64>,
     pipeline: Option<Pipeline>,
     /// The task that hands on what happens to the question at hand.
     asking: Option<JoinHandle<()>>,
@@ -277,7 +288,14 @@ impl Driver {
                 self.ended = Some(Ended::Terminated);
                 self.happened(Event::Terminated)
             }
-            Message::Event(event) => self.happened(event),
+            Message::Event(event) => {
+                if let Event::Picture { path, .. } = &event {
+                    self.gallery.forget(path);
+                }
+                self.happened(event)
+            }
+            Message::Loading(number, _) if number != self.opened => Ok(()),
+            Message::Loading(_, what) => self.happened(Event::Loading(what)),
             Message::Painted(done) => {
                 self.gallery.take(done);
                 Ok(())
@@ -358,7 +376,10 @@ impl Driver {
                 let result = entries(&folder).map_err(Told::new);
                 Event::Listed { folder, result }
             }),
-            Effect::Copy(text) => self.screen.copy(&text)?,
+            Effect::Copy(text) if text.len() > CLIPBOARD => {
+                self.happened(Event::Failed(Told::new("too long for the terminal's clipboard")))?;
+            }
+            Effect::Copy(text) => self.screen.copy(&sanitise(&text))?,
             Effect::Keep(saved) => self.store.order(Order::Keep(saved)),
             Effect::Remember(question) => self.store.order(Order::Remember(question)),
             Effect::Export(saved, form) => self.store.order(Order::Export(saved, form, self.cwd.clone())),
@@ -381,11 +402,16 @@ impl Driver {
     /// Opens what is chosen, on a thread of its own.
     fn open(&mut self, choice: Choice) -> std::io::Result<()> {
         self.opened += 1;
+        self.newest.store(self.opened, Ordering::SeqCst);
         self.pipeline = None;
+        let newest = Arc::clone(&self.newest);
         let (number, engines, to_loop) = (self.opened, Arc::clone(&self.engines), self.to_loop.clone());
         let loader = std::thread::Builder::new().name("loader".into());
         loader.spawn(move || {
-            let tell = |what| drop(to_loop.send(Message::Event(Event::Loading(what))));
+            let tell = |what| {
+                drop(to_loop.send(Message::Loading(number, what)));
+                newest.load(Ordering::SeqCst) == number
+            };
             let opened = engines.open(&choice, &tell);
             drop(to_loop.send(Message::Opened(number, Box::new(opened))));
         })?;

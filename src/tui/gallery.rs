@@ -104,6 +104,12 @@ impl Gallery {
         let _ = self.painter.as_ref().map(|painter| painter.send(wish));
     }
 
+    /// The picture of a file may have changed: what is ready of it is made anew.
+    pub fn forget(&mut self, path: &Path) {
+        self.ready.retain(|(of, _), _| of != path);
+        self.order.retain(|(of, _)| of != path);
+    }
+
     /// Takes a picture in.
     pub fn take(&mut self, done: Done) {
         let Done { key, shown } = done;

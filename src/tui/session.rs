@@ -82,16 +82,17 @@ impl Saved {
     /// Whether there is nothing in it to keep.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.turns.is_empty() && self.draft.trim().is_empty()
     }
 
-    /// The conversation where it was left: about the picture, or the entity of the last answer.
+    /// The conversation where it was left: about the picture, or the entity of the last answer. What another knowledge base
+    /// answered is not gone on with.
     #[must_use]
     pub fn conversation(&self, image: Option<QuestionImage>) -> Conversation {
         let answered: Vec<_> = self
             .turns
             .iter()
-            .filter(|turn| turn.picture == self.picture)
+            .filter(|turn| turn.picture == self.picture && turn.kb == self.kb)
             .filter_map(Turn::answer)
             .filter(|answer| answer.outcome == Outcome::Answered)
             .collect();
@@ -169,7 +170,7 @@ mod tests {
             kb: "starter".into(),
             picture: Some("a b.png".into()),
             draft: "and".into(),
-            turns: vec![world::answered(1, "What is the capital?", Some("a b.png")), stopped],
+            turns: vec![world::answered(1, "What is the capital?", Some("a b.png")).of("starter"), stopped],
         }
     }
 
@@ -193,8 +194,10 @@ mod tests {
         let follow_up = question.follow_up.unwrap();
         assert_eq!(follow_up.entity, "https://example.org/kenya");
         assert_eq!(follow_up.before.len(), 1);
-        // With another picture it begins anew.
-        let other = Saved { picture: Some("c.png".into()), ..saved };
+        // With another picture or another knowledge base it begins anew.
+        let other = Saved { picture: Some("c.png".into()), ..saved.clone() };
+        assert!(other.conversation(None).question("?").follow_up.is_none());
+        let other = Saved { kb: "ruins".into(), ..saved };
         assert!(other.conversation(None).question("?").follow_up.is_none());
     }
 

@@ -74,6 +74,17 @@ pub fn asked(folder: &Path) -> Vec<String> {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
+/// The same, for who writes it anew: one that cannot be read is left as it is.
+fn asked_or_told(folder: &Path) -> Result<Vec<String>, Told> {
+    let path = folder.join(ASKED);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs_err::read_to_string(&path).map_err(told)?;
+    serde_json::from_str(&text)
+        .map_err(|e| Told::new(format!("{}: no list of questions: {e}; move it away", path.display())))
+}
+
 fn work(folder: &Path, queue: &Receiver<Order>, tell: impl Fn(Event)) {
     let mut pruned = false;
     for order in queue {
@@ -114,7 +125,7 @@ fn keep(folder: &Path, saved: &Saved) -> Result<(), Told> {
 
 fn remember(folder: &Path, question: String) -> Result<(), Told> {
     fs_err::create_dir_all(folder).map_err(told)?;
-    let mut all = asked(folder);
+    let mut all = asked_or_told(folder)?;
     if all.last() == Some(&question) {
         return Ok(());
     }
@@ -127,12 +138,13 @@ fn remember(folder: &Path, question: String) -> Result<(), Told> {
 fn resume(folder: &Path, id: &str) -> Result<Saved, Told> {
     let path = file(folder, id)?;
     let text = fs_err::read_to_string(&path).map_err(told)?;
-    let saved: Saved =
+    let mut saved: Saved =
         serde_json::from_str(&text).map_err(|e| Told::new(format!("{}: no session: {e}", path.display())))?;
     if saved.version != VERSION {
         let found = saved.version;
         return Err(Told::new(format!("{}: version {found}, expected {VERSION}", path.display())));
     }
+    id.clone_into(&mut saved.id);
     Ok(saved)
 }
 
@@ -166,8 +178,12 @@ fn list(folder: &Path) -> Result<Vec<Head>, Told> {
     Ok(names(folder)?.into_iter().filter_map(read).collect())
 }
 
+/// Removes those that were not touched for the longest time.
 fn prune(folder: &Path) {
-    for id in names(folder).unwrap_or_default().into_iter().skip(MOST_SESSIONS) {
+    let touched = |id: &String| file(folder, id).ok().and_then(|path| fs_err::metadata(path).ok()?.modified().ok());
+    let mut all = names(folder).unwrap_or_default();
+    all.sort_by_cached_key(|id| std::cmp::Reverse(touched(id)));
+    for id in all.into_iter().skip(MOST_SESSIONS) {
         if let Err(told) = forget(folder, &id) {
             tracing::warn!("{}", told.message);
         }

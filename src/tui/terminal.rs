@@ -46,8 +46,10 @@ impl Screen {
             }
             before(info);
         }));
-        enter()?;
-        Ok(Self { terminal: Terminal::new(CrosstermBackend::new(stdout()))?, _errors: errors })
+        let terminal = enter().and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
+        // What was half taken is given back.
+        let terminal = terminal.inspect_err(|_| give_back())?;
+        Ok(Self { terminal, _errors: errors })
     }
 
     /// Draws a frame, which the terminal shows whole.
@@ -55,6 +57,10 @@ impl Screen {
     /// # Errors
     /// The system's.
     pub fn draw(&mut self, draw: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        // It was given back by a panic of the thread that took it.
+        if !TAKEN.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         queue!(stdout(), BeginSynchronizedUpdate)?;
         let drawn = self.terminal.draw(draw).map(|_| ());
         execute!(stdout(), EndSynchronizedUpdate)?;
@@ -106,8 +112,8 @@ impl Drop for Screen {
 }
 
 fn enter() -> io::Result<()> {
-    enable_raw_mode()?;
     TAKEN.store(true, Ordering::SeqCst);
+    enable_raw_mode()?;
     execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide, Clear(ClearType::All))?;
     if MOUSE.load(Ordering::SeqCst) {
         execute!(stdout(), EnableMouseCapture)?;

@@ -48,6 +48,18 @@ pub struct Prompt {
     pub tokens: usize,
 }
 
+/// What is known of the gates of a turn's question.
+#[derive(Debug, Clone, Default)]
+pub enum Gates {
+    /// Nobody looked.
+    #[default]
+    Unknown,
+    /// They are being looked at.
+    Asked,
+    /// They were looked at.
+    Seen(Result<Vec<Gate>, Told>),
+}
+
 /// A question and what became of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Turn {
@@ -55,6 +67,9 @@ pub struct Turn {
     pub id: u64,
     /// What was asked, as it was written.
     pub question: String,
+    /// The knowledge base that was asked.
+    #[serde(default)]
+    pub kb: String,
     /// The picture it was asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<PathBuf>,
@@ -70,17 +85,17 @@ pub struct Turn {
     /// Steps so far.
     #[serde(skip)]
     pub steps: Vec<Step>,
-    /// What the retriever took in of the question, once it was looked at.
+    /// What the retriever took in of the question.
     #[serde(skip)]
-    pub gates: Option<Result<Vec<Gate>, Told>>,
+    pub gates: Gates,
     /// Articles found so far.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     found: Vec<Candidate>,
     /// The entity so far.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     entity: Option<EntityChoice>,
     /// Passages so far.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     passages: Vec<Passage>,
 }
 
@@ -91,16 +106,24 @@ impl Turn {
         Self {
             id,
             question,
+            kb: String::new(),
             picture,
             text: String::new(),
             prompt: None,
             end: None,
             steps: Vec::new(),
-            gates: None,
+            gates: Gates::Unknown,
             found: Vec::new(),
             entity: None,
             passages: Vec::new(),
         }
+    }
+
+    /// The same, asked of a knowledge base.
+    #[must_use]
+    pub fn of(mut self, kb: &str) -> Self {
+        kb.clone_into(&mut self.kb);
+        self
     }
 
     /// Takes a step in.
@@ -127,6 +150,8 @@ impl Turn {
             Event::Answer { answer } => {
                 self.text.clone_from(&answer.text);
                 self.end = Some(End::Answered(answer));
+                // The answer has them.
+                (self.found, self.entity, self.passages) = (Vec::new(), None, Vec::new());
             }
             Event::Failed { error } => self.end = Some(End::Failed { message: error.to_string() }),
         }
@@ -159,6 +184,14 @@ impl Turn {
         self.answer().map_or(&self.passages, |answer| &answer.passages)
     }
 
+    /// Whether the question was encoded: one that goes on with an entity is not.
+    #[must_use]
+    pub fn was_encoded(&self) -> bool {
+        let steps = self.steps.iter().map(|step| step.stage);
+        let reported = self.answer().into_iter().flat_map(|answer| answer.stages.iter().map(|report| report.stage));
+        steps.chain(reported).any(|stage| stage == Stage::Encoding)
+    }
+
     /// Whether the answer rests on passage `number`.
     #[must_use]
     pub fn cites(&self, number: usize) -> bool {
@@ -172,6 +205,9 @@ impl Turn {
             Some(End::Answered(answer)) => match &answer.outcome {
                 Outcome::NotInKnowledgeBase { reason, .. } => {
                     format!("Not in the knowledge base: {}", sanitise_line(reason))
+                }
+                Outcome::PassagesOnly => {
+                    answer.passages.iter().map(|passage| passage.text.as_str()).collect::<Vec<_>>().join("\n\n")
                 }
                 _ => self.text.clone(),
             },

@@ -99,6 +99,11 @@ impl Terminal {
             }
             std::thread::sleep(Duration::from_millis(20));
         };
+        #[cfg(unix)]
+        {
+            let modes = format!("{:?}", self.master.get_termios().unwrap().local_flags);
+            assert!(modes.contains("ICANON") && modes.contains("ECHO"), "what is typed is shown again: {modes}");
+        }
         drop(self.master);
         self.reader.take().unwrap().join().unwrap();
         let parser = self.screen.lock().unwrap();
@@ -219,7 +224,7 @@ fn a_signal_ends_it_in_good_order() {
         terminal.signal(signal);
         assert_eq!(terminal.ends().0, 130, "{signal}");
     }
-    assert!(!sessions(&starter.data).is_empty(), "what was asked is kept");
+    assert_eq!(sessions(&starter.data).len(), 3, "what was asked is kept");
 }
 
 /// Not a test: writes the pictures of README, by `cargo test --release --test it -- --ignored pictures_of_the_screen`.

@@ -71,7 +71,9 @@ impl Key {
 
     /// What differs from `old`, in words; empty for an equal key.
     pub(super) fn differences(&self, old: &Self) -> String {
-        let (store, old_store) = (&self.store, &old.store);
+        // How large graphs are decides nothing that is found: what was begun goes on as it was.
+        let store = &StoreConfig { graph: old.store.graph, ..self.store.clone() };
+        let old_store = &old.store;
         let shape = (store.dim, store.vectors) != (old_store.dim, old_store.vectors);
         let parts = [
             (self.format != old.format, "the format"),

@@ -111,7 +111,9 @@ impl EdgeStore {
     fn over(shard: EdgeShard, dir: &Path, config: &StoreConfig) -> Result<Self, StoreError> {
         let words = config.words.then(words_model).transpose()?;
         let found = guarded("count", || shard.info())?;
-        let unindexed = AtomicUsize::new(found.points_count.saturating_sub(found.indexed_vectors_count));
+        // Words count as indexed from the start, beside the vectors.
+        let vectors = found.points_count * if config.words { 2 } else { 1 };
+        let unindexed = AtomicUsize::new(vectors.saturating_sub(found.indexed_vectors_count));
         Ok(Self { shard, dir: dir.to_owned(), config: config.clone(), words, unindexed, exact: OnceLock::new() })
     }
 

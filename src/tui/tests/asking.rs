@@ -185,6 +185,79 @@ fn asking_again_and_editing_forget_the_answer() {
 }
 
 #[test]
+fn a_new_picture_is_what_is_asked_about_again() {
+    let other = || crate::retriever::Picture::from_rgb(image::RgbImage::new(5, 5));
+    let size = |effects: &[Effect]| match &asked(effects).unwrap().1.image {
+        Some(QuestionImage::Decoded(picture)) => picture.rgb().width(),
+        _ => 0,
+    };
+    let mut person = Person::ready();
+    person.shows("/flags/ke.png").asks("Capital?").is_answered();
+    person.pastes("/flags/mw.png").effects();
+    person.presses("ctrl+r");
+    assert!(asked(&person.effects()).is_none(), "it is still being read");
+    person.sees(Event::Picture { path: "/flags/mw.png".into(), result: Ok(other()) }).presses("ctrl+r");
+    let effects = person.effects();
+    assert_eq!(size(&effects), 5);
+    assert!(asked(&effects).unwrap().1.follow_up.is_none());
+    assert_eq!(person.app.turns[1].picture.as_deref(), Some(Path::new("/flags/mw.png")));
+    // Without any, there is none; and what was said about the first is gone on with when it comes back.
+    person.is_answered().presses("ctrl+x").effects();
+    person.presses("ctrl+r");
+    assert_eq!(size(&person.effects()), 0);
+    person.is_answered().shows("/flags/ke.png").effects();
+    person.asks("And its currency?");
+    let effects = person.effects();
+    assert_eq!((size(&effects), asked(&effects).unwrap().1.follow_up.as_ref().unwrap().before.len()), (32, 1));
+}
+
+#[test]
+fn a_picture_that_cannot_be_read_leaves_the_one_before() {
+    let mut person = Person::ready();
+    person.shows("/flags/ke.png").asks("Capital?").is_answered().pastes("/flags/none.png");
+    assert_eq!(person.app.saved().picture.as_deref(), Some(Path::new("/flags/ke.png")));
+    person.pastes("/flags/none-either.png");
+    person.sees(Event::Picture { path: "/flags/none-either.png".into(), result: Err(Told::new("no such file")) });
+    assert!(person.app.image().is_some());
+    person.app.composer.set("");
+    person.effects();
+    person.asks("And its currency?");
+    let effects = person.effects();
+    let question = asked(&effects).unwrap().1;
+    assert!(question.image.is_some() && question.follow_up.is_some());
+    assert_eq!(person.app.turns[1].picture.as_deref(), Some(Path::new("/flags/ke.png")));
+}
+
+#[test]
+fn a_question_may_end_in_the_name_of_a_picture() {
+    let mut person = Person::ready();
+    person.asks("Is this the same as photo.jpg");
+    assert!(asked(&person.effects()).is_some());
+    person.is_answered();
+    for path in
+        ["photo.jpg", "my\\ photo.jpg", "'my photo.jpg'", "~/my photo.jpg", "./my photo.jpg", "file:///my%20photo.jpg"]
+    {
+        person.pastes(path);
+        assert!(matches!(person.effects().last(), Some(Effect::OpenPicture(_))), "{path}");
+    }
+}
+
+#[test]
+fn without_a_reader_the_passages_are_what_is_copied() {
+    let mut person = Person::ready();
+    person.asks("Capital?").presses("alt+c");
+    assert!(!person.effects().iter().any(|effect| matches!(effect, Effect::Copy(_))), "nothing has come");
+    let mut answer = super::world::answer("Capital?");
+    answer.outcome = crate::rag::Outcome::PassagesOnly;
+    (answer.text, answer.plain) = (String::new(), String::new());
+    person.sees(Event::Rag { turn: 1, event: Some(Box::new(crate::rag::Event::Answer { answer: Box::new(answer) })) });
+    person.presses("alt+c");
+    assert!(
+        matches!(&person.effects()[..], [.., Effect::Copy(text)] if text.contains("Nairobi") && text.contains("Tea"))
+    );
+}
+
+#[test]
 fn answers_are_copied_with_and_without_sources() {
     let mut person = Person::ready();
     person.presses("alt+c");

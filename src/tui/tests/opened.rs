@@ -127,6 +127,24 @@ fn sessions_are_gone_on_with_and_removed() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::OpenPicture(_))));
     person.sees(Event::Picture { path: "/flags/ke.png".into(), result: Ok(picture()) });
     assert_eq!(person.app.conversation.entity(), Some(url("Kenya").as_str()), "it goes on where it was");
+    // Asked again, it is asked about what the session is about.
+    person.effects();
+    person.presses("ctrl+r");
+    assert!(
+        person
+            .effects()
+            .iter()
+            .any(|effect| matches!(effect, Effect::Ask { question, .. } if question.image.is_some()))
+    );
+    person.is_answered();
+    // What another knowledge base said is not gone on with.
+    let mut other = saved.clone();
+    other.kb = "ruins".into();
+    other.turns.iter_mut().for_each(|turn| turn.kb = "ruins".into());
+    person.sees(Event::Resumed(Ok(Box::new(other))));
+    assert!(person.app.notice.as_ref().unwrap().told.message.contains("ruins"));
+    person.sees(Event::Picture { path: "/flags/ke.png".into(), result: Ok(picture()) });
+    assert!(person.app.conversation.entity().is_none());
     person.presses("ctrl+s").sees(Event::Sessions(Err(Told::new("no disk"))));
     assert!(person.app.opened.is_none() && person.app.notice.as_ref().unwrap().bad);
 }
@@ -160,7 +178,7 @@ fn another_knowledge_base_or_reader_is_opened_in_place() {
 fn gates_are_looked_at_once() {
     let mut person = Person::ready();
     person.shows("/flags/ke.png").asks("Capital?").is_answered().effects();
-    person.presses("ctrl+t").presses("left");
+    person.presses("ctrl+t").presses("left").presses("right").presses("left");
     let effects = person.effects();
     let [Effect::Gates { turn: 1, text, picture: Some(_) }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(text, "Capital?");

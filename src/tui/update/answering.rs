@@ -8,7 +8,14 @@ use crate::rag;
 impl App {
     pub(super) fn ready(&mut self, about: About) -> Vec<Effect> {
         let blind = about.reader.as_ref().filter(|_| !about.sees_pictures).cloned();
+        let other = self.kb != about.kb;
+        self.kb.clone_from(&about.kb);
         self.engines = Engines::Ready(about);
+        if let Some(turn) = self.running.and_then(|id| self.turns.iter_mut().find(|turn| turn.id == id)) {
+            turn.kb.clone_from(&self.kb);
+        } else if other {
+            self.take_up_conversation();
+        }
         if let Some(reader) = blind.filter(|_| self.chip.is_some()) {
             self.tell_blind(&reader);
         }
@@ -39,11 +46,15 @@ impl App {
             let told = told.clone();
             return self.fail(told);
         }
+        if self.chip.as_ref().is_some_and(|chip| chip.picture.is_none()) {
+            return self.tell("the picture is still being read");
+        }
         self.before = self.conversation.clone();
         let question = Box::new(self.conversation.question(text.clone()));
         let turn = self.next_turn;
         self.next_turn += 1;
-        self.turns.push(Turn::new(turn, text.clone(), self.chip.as_ref().map(|chip| chip.path.clone())));
+        let picture = self.chip.as_ref().map(|chip| chip.path.clone());
+        self.turns.push(Turn::new(turn, text.clone(), picture).of(&self.kb));
         self.running = Some(turn);
         (self.looked_at, self.source) = (None, 0);
         self.scroll = Default::default();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::super::app::{App, Chip, Focus, Opened, Picker, Tab};
+use super::super::app::{App, Chip, Engines, Focus, Opened, Picker, Tab, session_id};
 use super::super::event::{Effect, Told};
 use super::super::keymap::Action;
 use super::super::pasted::path_of;
@@ -43,7 +43,7 @@ impl App {
             }
             Action::DropPicture => {
                 (self.chip, self.send_then) = (None, false);
-                self.conversation = Conversation::default();
+                self.converse(Conversation::default());
             }
             Action::Inspect => match self.turns.last() {
                 Some(turn) => {
@@ -83,6 +83,9 @@ impl App {
             Action::CopyAnswer | Action::CopyWithSources => {
                 let Some(turn) = self.turns.last() else { return self.tell("there is nothing to copy yet") };
                 let text = if action == Action::CopyAnswer { turn.said() } else { turn.said_with_sources() };
+                if text.trim().is_empty() {
+                    return self.tell("there is nothing to copy yet");
+                }
                 self.tell("copied");
                 return vec![Effect::Copy(text)];
             }
@@ -133,8 +136,23 @@ impl App {
             self.send_then = true;
             return Vec::new();
         }
+        if let Engines::Failed(told) = &self.engines {
+            let told = told.clone();
+            return self.fail(told);
+        }
         let text = self.composer.take();
         self.ask(text)
+    }
+
+    /// What further questions go on from, and what the last one is asked again from.
+    pub(super) fn converse(&mut self, conversation: Conversation) {
+        self.before = conversation.clone();
+        self.conversation = conversation;
+    }
+
+    /// Goes on with what was said about the picture that is looked at, to the knowledge base that is asked.
+    pub(super) fn take_up_conversation(&mut self) {
+        self.converse(self.saved().conversation(self.image()));
     }
 
     /// Text that was pasted: a picture's path is looked at.
@@ -171,7 +189,10 @@ impl App {
 
     /// Reads a picture, to look at it from then on.
     pub(super) fn look_at(&mut self, path: PathBuf, named: Option<String>) -> Vec<Effect> {
-        self.chip = Some(Chip { path: path.clone(), picture: None, named });
+        // One that is still read makes way itself.
+        let before = self.chip.take();
+        let before = before.and_then(|chip| if chip.picture.is_some() { Some(Box::new(chip)) } else { chip.before });
+        self.chip = Some(Chip { path: path.clone(), picture: None, named, before });
         vec![Effect::OpenPicture(path)]
     }
 
@@ -187,9 +208,8 @@ impl App {
         };
         match result {
             Ok(picture) => {
-                chip.picture = Some(picture);
-                // One that was asked about before is gone on with.
-                self.conversation = self.saved().conversation(self.image());
+                (chip.picture, chip.before) = (Some(picture), None);
+                self.take_up_conversation();
                 let reader = self.about().filter(|about| !about.sees_pictures).and_then(|about| about.reader.clone());
                 if let Some(reader) = reader.filter(|_| self.turns.is_empty()) {
                     self.tell_blind(&reader);
@@ -197,8 +217,8 @@ impl App {
                 if std::mem::take(&mut self.send_then) { self.send() } else { Vec::new() }
             }
             Err(told) => {
-                let named = chip.named.take();
-                (self.chip, self.send_then) = (None, false);
+                let (named, before) = (chip.named.take(), chip.before.take());
+                (self.chip, self.send_then) = (before.map(|before| *before), false);
                 // What was pasted may have been meant as text.
                 if let Some(named) = named {
                     self.composer.insert(&named);
@@ -263,11 +283,10 @@ impl App {
         self.turns.clear();
         (self.looked_at, self.source, self.focus) = (None, 0, Focus::Question);
         self.scroll = Default::default();
-        self.id = format!("{}-{}", self.setup.epoch_unix_s, self.next_session);
+        self.id = session_id(&self.setup, self.next_session);
         self.began_unix_s = self.setup.epoch_unix_s + self.now.as_secs();
         self.next_session += 1;
-        self.conversation = Conversation::new(self.image());
-        self.before = self.conversation.clone();
+        self.converse(Conversation::new(self.image()));
     }
 
     /// Goes on with a session that was kept.
@@ -279,7 +298,6 @@ impl App {
         self.begin();
         self.opened = None;
         self.chip = None;
-        self.conversation = saved.conversation(None);
         self.composer.set(&saved.draft);
         self.turns = saved.turns;
         for turn in &mut self.turns {
@@ -289,6 +307,11 @@ impl App {
             turn.end.get_or_insert(super::super::turn::End::Stopped);
         }
         (self.id, self.began_unix_s) = (saved.id, saved.began_unix_s);
+        self.take_up_conversation();
+        if !saved.kb.is_empty() && saved.kb != self.kb {
+            let other = sanitise_line(&saved.kb);
+            self.tell(format!("this session asked {other}; what is asked now is another knowledge base"));
+        }
         if let Some(path) = saved.picture {
             effects.extend(self.look_at(path, None));
         }
@@ -300,6 +323,11 @@ impl App {
 fn picture_path(text: &str) -> Option<PathBuf> {
     let text = text.trim();
     if text.is_empty() || text.len() > 4096 || text.contains('\n') {
+        return None;
+    }
+    // A question may end in a picture's name.
+    let begins = ["/", "~", ".", "'", "\"", "file:"].iter().any(|begin| text.starts_with(begin));
+    if !begins && text.replace("\\ ", "").contains(char::is_whitespace) {
         return None;
     }
     let path = path_of(text);

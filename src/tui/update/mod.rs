@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::app::{App, Engines, Focus, Notice, Opened};
 use super::event::{Effect, Event, Told};
 use super::keymap::{Action, Place};
+use super::turn::Gates;
 
 /// How long a notice is shown.
 const NOTICED: Duration = Duration::from_secs(6);
@@ -65,7 +66,7 @@ impl App {
             Event::Listed { folder, result } => self.listed(folder, result),
             Event::Gates { turn, result } => {
                 if let Some(turn) = self.turns.iter_mut().find(|t| t.id == turn) {
-                    turn.gates = Some(result);
+                    turn.gates = Gates::Seen(result);
                 }
                 Vec::new()
             }

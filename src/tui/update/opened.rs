@@ -8,6 +8,7 @@ use super::super::app::{App, Engines, Opened, Tab};
 use super::super::event::{Choices, Effect, Entry, Named, Told};
 use super::super::keymap::{Action, Chord};
 use super::super::session::Head;
+use super::super::turn::{Gates, Turn};
 use crate::rag::Conversation;
 
 impl App {
@@ -107,11 +108,14 @@ impl App {
     }
 
     /// Has the question of a turn encoded once more, to see what was taken in of it.
-    fn look_at_gates(&self, turn: u64) -> Vec<Effect> {
-        let Some(turn) = self.turn(turn).filter(|turn| turn.gates.is_none()) else { return Vec::new() };
+    fn look_at_gates(&mut self, turn: u64) -> Vec<Effect> {
         if self.about().is_none() {
             return Vec::new();
         }
+        let turn = self.turns.iter_mut().find(|other| other.id == turn);
+        let unseen = |turn: &&mut Turn| turn.was_encoded() && matches!(turn.gates, Gates::Unknown);
+        let Some(turn) = turn.filter(unseen) else { return Vec::new() };
+        turn.gates = Gates::Asked;
         vec![Effect::Gates { turn: turn.id, text: turn.question.clone(), picture: turn.picture.clone() }]
     }
 
@@ -132,8 +136,8 @@ impl App {
         }
     }
 
-    /// Asks what is selected from now on. What was said before was about other articles, or by another reader: the session
-    /// goes on, the conversation begins anew.
+    /// Asks what is selected from now on. The session goes on; with another knowledge base the conversation begins anew, since
+    /// what was said was about other articles.
     fn switch(&mut self) -> Vec<Effect> {
         let Some(Opened::Switcher { choices: Some(choices), selected }) = &self.opened else { return Vec::new() };
         let Some((base, named)) = choices.at(*selected) else { return Vec::new() };
@@ -146,7 +150,7 @@ impl App {
         self.opened = None;
         let mut effects = self.stop();
         if base {
-            self.conversation = Conversation::new(self.image());
+            self.converse(Conversation::new(self.image()));
         }
         self.engines = Engines::Loading("loading".to_owned(), self.now);
         effects.push(Effect::Open(self.choice.clone()));

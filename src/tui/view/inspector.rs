@@ -9,7 +9,7 @@ use super::flow::{cut, wrapped};
 use super::{Brush, time};
 use crate::text::{sanitise, sanitise_line, width};
 use crate::tui::app::Tab;
-use crate::tui::turn::Turn;
+use crate::tui::turn::{Gates, Turn};
 
 /// Widest bar, columns.
 const BAR: usize = 24;
@@ -155,7 +155,7 @@ impl Brush<'_> {
             let column = |at: f64| ((at / total) * room as f64).round().clamp(0.0, room as f64) as usize;
             let (from, to) = (column(begin), column(begin + ms));
             begin += ms;
-            let bar = if stage.ms.is_some() { "█".repeat((to - from).max(1)) } else { String::new() };
+            let bar = if stage.ms.is_some() { "█".repeat(to.saturating_sub(from).max(1)) } else { String::new() };
             let took = stage.ms.map_or_else(String::new, time);
             lines.push(Line::from(vec![
                 Span::styled(format!("{label}{space}"), theme.text()),
@@ -185,11 +185,12 @@ impl Brush<'_> {
         let theme = self.theme;
         let blank = (String::new(), theme.text());
         let told = match &turn.gates {
-            Some(Ok(gates)) if gates.is_empty() => "this retriever has no gates".to_owned(),
-            Some(Err(told)) => sanitise_line(&told.message),
-            None if self.app.about().is_none() => "the models are not there yet".to_owned(),
-            None => format!("{} encoding the question once more", self.spinner()),
-            Some(Ok(gates)) => {
+            _ if !turn.was_encoded() => "nothing was encoded: the question goes on with the entity".to_owned(),
+            Gates::Seen(Ok(gates)) if gates.is_empty() => "this retriever has no gates".to_owned(),
+            Gates::Seen(Err(told)) => sanitise_line(&told.message),
+            Gates::Unknown => "the models are not there yet".to_owned(),
+            Gates::Asked => format!("{} encoding the question once more", self.spinner()),
+            Gates::Seen(Ok(gates)) => {
                 let wide = (columns.saturating_sub(24) / 3).clamp(3, BAR);
                 let head = format!("{:<14}{:<a$}{:<a$}kept", "layers", "text", "picture", a = wide + 6);
                 let mut lines = vec![Line::styled(cut(&head, columns), theme.heading())];

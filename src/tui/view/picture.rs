@@ -53,7 +53,8 @@ impl Brush<'_> {
 
     /// File of an article's picture, by its URL, where the turn found it.
     pub(super) fn article_picture(&self, turn: &crate::tui::turn::Turn, url: &str) -> Option<PathBuf> {
-        let folder = &self.app.about()?.pictures;
+        // Another knowledge base has other pictures.
+        let folder = &self.app.about().filter(|about| about.kb == turn.kb)?.pictures;
         let candidate = self.app.candidates(turn).iter().find(|candidate| candidate.url == url)?;
         crate::io::safe_join(folder, candidate.image.as_deref()?).ok()
     }

@@ -17,6 +17,8 @@ trait Ground {
     fn open(&self, config: &StoreConfig) -> Box<dyn Store>;
     /// Whether it can index words.
     fn words(&self) -> bool;
+    /// Whether its graphs are bounded by who writes.
+    fn graphs(&self) -> bool;
 }
 
 struct Directory {
@@ -35,6 +37,10 @@ impl Ground for Directory {
 
     fn words(&self) -> bool {
         self.engine != Engine::Flat
+    }
+
+    fn graphs(&self) -> bool {
+        true
     }
 }
 
@@ -100,6 +106,26 @@ fn no_graph_is_larger_than_it_may_be() {
         store.flush().unwrap();
         fs_err::read_dir(path.join("segments")).unwrap().count()
     };
+    // A writer that goes on knows how much is in no graph yet, with words beside the vectors as well.
+    for words in [false, true] {
+        let (path, config) =
+            (dir.path().join(format!("{words}")), StoreConfig { graph: 100, words, ..cases::config() });
+        let store = Engine::Edge.create(&path, &config).unwrap();
+        let point = |mut point: super::Point| {
+            point.words = words.then(|| "a ruin".to_owned());
+            point
+        };
+        let points = |range| cases::points(range).into_iter().map(point).collect();
+        store.upsert(points(0..100)).unwrap();
+        store.optimize().unwrap();
+        store.upsert(points(100..160)).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        let store = Engine::Edge.open(&path, &config).unwrap();
+        assert!(!store.full());
+        store.upsert(points(160..200)).unwrap();
+        assert!(store.full(), "words: {words}");
+    }
     let (bounded, single) = (segments(100), segments(0));
     assert!(bounded >= 4 && single <= 2, "{bounded} and {single}");
 }

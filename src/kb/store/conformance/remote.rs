@@ -44,6 +44,10 @@ impl Ground for Remote {
     fn words(&self) -> bool {
         cfg!(feature = "edge")
     }
+
+    fn graphs(&self) -> bool {
+        false
+    }
 }
 
 impl Drop for Remote {
