@@ -1,8 +1,8 @@
 //! The terminal UI: asking about a picture, watching the evidence come, reading it.
 //!
-//! What happens is an [`Event`]; [`App::update`] takes it in and says what is to be done as [`Effect`]s, without doing any of it
-//! itself; [`view::draw`] shows the state. The driver carries effects out and turns what comes of them into events again. So all
-//! but the driver is tested without a terminal.
+//! What happens is an [`event::Event`]; [`app::App::update`] takes it in and says what is to be done as [`event::Effect`]s,
+//! without doing any of it itself; [`view::draw`] shows the state. The driver carries effects out and turns what comes of them
+//! into events again. So all but the driver is tested without a terminal.
 //!
 //! | noun | promise |
 //! | --- | --- |
