@@ -131,7 +131,11 @@ impl Surroundings {
 pub fn ask() -> anyhow::Result<Option<Picker>> {
     // The program does not end before the terminal is as it was.
     let guard = interrupt::guard();
-    let picker = if modes::answers(PATIENCE) { query() } else { None };
+    let answers = {
+        let _modes = modes::Modes::now();
+        modes::answers(PATIENCE)
+    };
+    let picker = if answers { query() } else { None };
     // A terminal that does not know a question may have printed it.
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(b"\r\x1b[K").and_then(|()| out.flush());
@@ -166,10 +170,8 @@ mod modes {
     use std::io::{Write, stdin, stdout};
     use std::time::{Duration, Instant};
 
-    use ratatui::crossterm::terminal;
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::process::getpgrp;
-    use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+    use rustix::termios::{OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
     /// Whether this process may change the modes; one in the background would be stopped.
     pub fn in_foreground() -> bool {
@@ -179,27 +181,28 @@ mod modes {
     /// Whether the terminal answers a question that every one knows, for its attributes. Who reads on for an answer that
     /// does not come would take what is typed later, and change the modes again.
     pub fn answers(patience: Duration) -> bool {
-        if terminal::enable_raw_mode().is_err() {
+        let Ok(mut modes) = tcgetattr(stdin()) else { return false };
+        modes.make_raw();
+        // A read ends after a tenth of a second without a byte.
+        modes.special_codes[SpecialCodeIndex::VMIN] = 0;
+        modes.special_codes[SpecialCodeIndex::VTIME] = 1;
+        if tcsetattr(stdin(), OptionalActions::Now, &modes).is_err() {
             return false;
         }
         let asked = stdout().write_all(b"\x1b[c").and_then(|()| stdout().flush());
         let (begin, mut answer) = (Instant::now(), Vec::new());
-        let mut answered = false;
-        while asked.is_ok() && !answered {
-            let Some(left) = patience.checked_sub(begin.elapsed()) else { break };
-            let (stdin, mut bytes) = (stdin(), [0; 64]);
-            let wait = Timespec::try_from(left).ok();
-            match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], wait.as_ref()) {
-                Ok(1..) => match rustix::io::read(&stdin, &mut bytes) {
-                    Ok(n @ 1..) => answer.extend_from_slice(&bytes[..n]),
-                    _ => break,
-                },
-                _ => break,
+        let answered = |answer: &[u8]| {
+            let begins = answer.windows(2).position(|two| two == b"\x1b[");
+            begins.is_some_and(|at| answer[at..].contains(&b'c'))
+        };
+        while asked.is_ok() && !answered(&answer) && begin.elapsed() < patience {
+            let mut bytes = [0; 64];
+            match rustix::io::read(stdin(), &mut bytes) {
+                Ok(n) => answer.extend_from_slice(&bytes[..n]),
+                Err(_) => break,
             }
-            answered = answer.windows(2).position(|two| two == b"\x1b[").is_some_and(|at| answer[at..].contains(&b'c'));
         }
-        let _ = terminal::disable_raw_mode();
-        answered
+        answered(&answer)
     }
 
     /// Modes to go back to. A query that gets no answer leaves the terminal without echo.
