@@ -246,6 +246,13 @@ fn pictures_of_the_screen() {
         terminal.wait_for("64×64");
         terminal.ask(CAPITAL);
         terminal.wait_for("tokens/s");
+        terminal.press("\x14");
+        terminal.wait_for("candidates");
+        terminal.press("\x1b[D");
+        terminal.wait_for("Mean of each gate");
+        picture(&terminal, &format!("gates-{theme}"), palette);
+        terminal.press("\x1b");
+        terminal.wait_for("tokens/s");
         terminal.ask("Which languages are spoken there?");
         terminal.wait_until("two answers", |screen| screen.contents().matches("tokens/s").count() == 2);
         // Pictures are made ready beside it.
@@ -255,9 +262,6 @@ fn pictures_of_the_screen() {
         terminal.wait_for("candidates");
         std::thread::sleep(Duration::from_secs(2));
         picture(&terminal, &format!("inspector-{theme}"), palette);
-        terminal.press("\x1b[D");
-        terminal.wait_for("Mean of each gate");
-        picture(&terminal, &format!("gates-{theme}"), palette);
         terminal.press("\x03\x03");
         terminal.ends();
     }
