@@ -71,7 +71,8 @@ pub(super) fn run(context: &Context, args: &BenchArgs) -> anyhow::Result<Synthes
     }
     let parse_mb_per_s = bytes as f64 / 1e6 / begin.elapsed().as_secs_f64();
 
-    let store = StoreConfig { quantization, ..StoreConfig::new(0, 0) };
+    let graph = context.config()?.kb.build.graph;
+    let store = StoreConfig { quantization, graph, ..StoreConfig::new(0, 0) };
     let recipe = Recipe { batch: 512, ..Recipe::default() };
     let options =
         BuildOptions { recipe, store, fresh: true, ..BuildOptions::new(dir.join("kb").as_path(), "synthetic") };
