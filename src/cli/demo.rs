@@ -54,7 +54,6 @@ pub fn run(context: &Context, args: &DemoArgs) -> anyhow::Result<Exit> {
             example: example(),
             picture: args.image.clone(),
             panic: args.panic,
-            ..Beginning::default()
         };
         return terminal_ui::open(&config, runtime.handle(), engines, beginning);
     }

@@ -89,7 +89,8 @@ fn start(cli: Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
     logging::start(&cli.global)?;
     if cli.global.live {
         if !cli.command.as_ref().is_some_and(Command::takes_long) {
-            let message = "--live is of commands that take long: kb build and pull, eval, train, probe and bench";
+            let message =
+                "--live is of commands that take long: kb build, pull and verify, eval, train, probe and bench";
             return Err(Failure::new(Exit::Usage, "usage", message).into());
         }
         let title: Vec<String> = std::env::args().skip(1).collect();

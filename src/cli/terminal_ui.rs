@@ -38,8 +38,6 @@ pub struct Beginning {
     pub example: Option<PathBuf>,
     /// A picture to look at.
     pub picture: Option<PathBuf>,
-    /// A question to ask.
-    pub question: Option<String>,
     /// See [`Ui::panic`].
     pub panic: bool,
 }
@@ -166,7 +164,7 @@ impl tui::Engines for Configured {
 /// # Errors
 /// The terminal's, or a log that cannot be written.
 pub fn open(config: &Config, handle: &Handle, engines: Arc<Configured>, beginning: Beginning) -> anyhow::Result<Exit> {
-    let Beginning { welcome, example, picture, question, panic } = beginning;
+    let Beginning { welcome, example, picture, panic } = beginning;
     let folder = &config.paths.data_dir;
     fs_err::create_dir_all(folder)?;
     let keys =
@@ -182,7 +180,6 @@ pub fn open(config: &Config, handle: &Handle, engines: Arc<Configured>, beginnin
         welcome,
         example,
         picture,
-        question,
         engines,
         panic,
     };

@@ -91,8 +91,6 @@ pub struct Ui {
     pub example: Option<PathBuf>,
     /// A picture to begin with.
     pub picture: Option<PathBuf>,
-    /// A question to begin with.
-    pub question: Option<String>,
     /// Opens what answers.
     pub engines: Arc<dyn Engines>,
     /// Whether the program is to panic when something is asked: a trial of what the terminal looks like afterwards.
@@ -126,8 +124,7 @@ enum Message {
 /// # Errors
 /// The terminal's.
 pub fn run(ui: Ui, handle: &Handle) -> std::io::Result<Ended> {
-    let Ui { keys, theme, means, mouse, limits, sessions, log, welcome, example, picture, question, engines, panic } =
-        ui;
+    let Ui { keys, theme, means, mouse, limits, sessions, log, welcome, example, picture, engines, panic } = ui;
     let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
     let epoch_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let asked = store::asked(&sessions);
@@ -164,7 +161,7 @@ pub fn run(ui: Ui, handle: &Handle) -> std::io::Result<Ended> {
         panic,
     };
     driver.open(Choice::default())?;
-    for effect in driver.app.start_with(picture, question) {
+    for effect in picture.map_or_else(Vec::new, |path| driver.app.look_at(path, None)) {
         driver.carry_out(effect)?;
     }
     driver.run(&messages)
@@ -390,10 +387,7 @@ impl Driver {
                 let log = self.log.clone();
                 self.beside(move || Event::Logged(tail(&log)));
             }
-            Effect::Suspend => {
-                self.screen.suspend()?;
-                self.happened(Event::Continued)?;
-            }
+            Effect::Suspend => self.screen.suspend()?,
             Effect::Quit => self.ended = Some(self.ended.unwrap_or(Ended::Quit)),
         }
         Ok(())

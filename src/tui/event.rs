@@ -137,8 +137,6 @@ pub enum Event {
     Logged(Vec<String>),
     /// Something that is done in the background failed.
     Failed(Told),
-    /// The program goes on after it was stopped.
-    Continued,
     /// The program is asked to end.
     Terminated,
 }
@@ -150,8 +148,6 @@ pub struct Seen {
     pub lines: usize,
     /// Of these, how many are on the screen at once.
     pub height: usize,
-    /// Whether the sources have a panel of their own.
-    pub panel: bool,
 }
 
 /// What is to be done.

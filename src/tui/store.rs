@@ -70,8 +70,7 @@ impl Drop for Store {
 /// Questions of earlier runs, oldest first; none where they cannot be read.
 #[must_use]
 pub fn asked(folder: &Path) -> Vec<String> {
-    let text = fs_err::read_to_string(folder.join(ASKED)).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+    asked_or_told(folder).unwrap_or_default()
 }
 
 /// The same, for who writes it anew: one that cannot be read is left as it is.

@@ -107,7 +107,7 @@ impl Store for FlatStore {
     }
 
     fn full(&self) -> bool {
-        self.config.graph > 0 && self.unindexed.load(Ordering::Relaxed) >= self.config.graph
+        self.config.fill_a_graph(self.unindexed.load(Ordering::Relaxed))
     }
 
     fn count(&self) -> Result<u64, StoreError> {

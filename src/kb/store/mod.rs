@@ -149,6 +149,12 @@ impl StoreConfig {
             on_disk: false,
         }
     }
+
+    /// Whether so many points that are in no graph are enough for one.
+    #[must_use]
+    pub fn fill_a_graph(&self, points: usize) -> bool {
+        self.graph > 0 && points >= self.graph
+    }
 }
 
 /// Shortened vectors, beside the full ones: search reads the short, and the best are scored again by the full.

@@ -104,9 +104,6 @@ pub fn gates(
     batch: usize,
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Option<Vec<Gates>>> {
-    let config = encoder.model.config();
-    let layers: Vec<(usize, usize)> =
-        config.text_layers.iter().copied().zip(config.vision_layers.iter().copied()).collect();
     let mut measured = Vec::new();
     let mut done = 0;
     for given in Given::ALL {
@@ -114,30 +111,49 @@ pub fn gates(
         if some.is_empty() {
             continue;
         }
-        // By step: the items' means of the three gates.
-        let mut means = vec![[const { Vec::new() }; 3]; layers.len()];
-        for part in some.chunks(batch.max(1)) {
-            let trace = encoder.trace(side, part)?;
-            for (means, step) in means.iter_mut().zip(&trace.steps) {
-                for (means, gate) in means.iter_mut().zip([&step.text_input, &step.vision_input, &step.forget]) {
-                    means.extend(item_means(gate)?);
-                }
-            }
-            done += part.len();
-            if !progress(done) {
-                return Ok(None);
-            }
-        }
-        let steps = layers.iter().zip(&means).map(|((text_layer, vision_layer), [text, vision, forget])| GateStep {
-            text_layer: *text_layer,
-            vision_layer: *vision_layer,
-            text_input: (given != Given::ImageOnly).then(|| Spread::of(text)),
-            vision_input: (given != Given::TextOnly).then(|| Spread::of(vision)),
-            forget: Spread::of(forget),
-        });
-        measured.push(Gates { given, items: some.len(), steps: steps.collect() });
+        let so_far = done;
+        let steps = steps(encoder, side, given, &some, batch, |more| progress(so_far + more))?;
+        let Some(steps) = steps else { return Ok(None) };
+        done += some.len();
+        measured.push(Gates { given, items: some.len(), steps });
     }
     Ok(Some(measured))
+}
+
+/// The gates of each step over `some`, which have what is `given`; `progress` is told how many are done.
+fn steps(
+    encoder: &Encoder,
+    side: Side,
+    given: Given,
+    some: &[Item],
+    batch: usize,
+    mut progress: impl FnMut(usize) -> bool,
+) -> Result<Option<Vec<GateStep>>> {
+    let config = encoder.model.config();
+    // By step: the items' means of the three gates.
+    let mut means = vec![[const { Vec::new() }; 3]; config.text_layers.len().min(config.vision_layers.len())];
+    let mut done = 0;
+    for part in some.chunks(batch.max(1)) {
+        let trace = encoder.trace(side, part)?;
+        for (means, step) in means.iter_mut().zip(&trace.steps) {
+            for (means, gate) in means.iter_mut().zip([&step.text_input, &step.vision_input, &step.forget]) {
+                means.extend(item_means(gate)?);
+            }
+        }
+        done += part.len();
+        if !progress(done) {
+            return Ok(None);
+        }
+    }
+    let layers = config.text_layers.iter().zip(&config.vision_layers);
+    let steps = layers.zip(&means).map(|((text_layer, vision_layer), [text, vision, forget])| GateStep {
+        text_layer: *text_layer,
+        vision_layer: *vision_layer,
+        text_input: (given != Given::ImageOnly).then(|| Spread::of(text)),
+        vision_input: (given != Given::TextOnly).then(|| Spread::of(vision)),
+        forget: Spread::of(forget),
+    });
+    Ok(Some(steps.collect()))
 }
 
 /// The gates of one query, as it is: of one item, every deviation is 0.
@@ -150,8 +166,7 @@ pub fn of_query(encoder: &Encoder, item: Item) -> Result<Vec<GateStep>> {
         (None, _) => Given::ImageOnly,
         _ => Given::Both,
     };
-    let measured = gates(encoder, Side::Query, &[item], 1, |_| true)?.unwrap_or_default();
-    Ok(measured.into_iter().find(|gates| gates.given == given).map_or_else(Vec::new, |gates| gates.steps))
+    Ok(steps(encoder, Side::Query, given, &[item], 1, |_| true)?.unwrap_or_default())
 }
 
 /// `[B, n, H]` to the mean of each item.

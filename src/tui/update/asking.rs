@@ -175,20 +175,8 @@ impl App {
         }
     }
 
-    /// What a session may begin with: a picture, a question about it, or both.
-    pub fn start_with(&mut self, picture: Option<PathBuf>, question: Option<String>) -> Vec<Effect> {
-        if let Some(question) = question {
-            self.composer.set(&question);
-            self.send_then = picture.is_some();
-        }
-        match picture {
-            Some(path) => self.look_at(path, None),
-            None => Vec::new(),
-        }
-    }
-
     /// Reads a picture, to look at it from then on.
-    pub(super) fn look_at(&mut self, path: PathBuf, named: Option<String>) -> Vec<Effect> {
+    pub fn look_at(&mut self, path: PathBuf, named: Option<String>) -> Vec<Effect> {
         // One that is still read makes way itself.
         let before = self.chip.take();
         let before = before.and_then(|chip| if chip.picture.is_some() { Some(Box::new(chip)) } else { chip.before });

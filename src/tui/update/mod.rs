@@ -52,7 +52,6 @@ impl App {
             Event::Tick => Vec::new(),
             Event::Seen(seen) => {
                 self.seen = seen;
-                // Sources without a place of their own are read in the answers.
                 Vec::new()
             }
             Event::Loading(what) => {
@@ -84,7 +83,6 @@ impl App {
                 }
                 Vec::new()
             }
-            Event::Continued => Vec::new(),
             Event::Terminated => vec![self.keep(), Effect::Quit],
         }
     }

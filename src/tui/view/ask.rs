@@ -41,7 +41,6 @@ impl Brush<'_> {
         } else {
             self.answers(frame, above, false);
         }
-        self.painted.seen.panel = panel;
         self.question(frame, below, thumbnail);
     }
 
