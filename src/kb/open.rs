@@ -216,7 +216,7 @@ impl KnowledgeBase {
 
 fn open_counted(place: &Place, number: u32, manifest: &Manifest) -> Result<(Box<dyn Store>, u64), StoreError> {
     let store = place.open_store(number, manifest.engine, &manifest.store)?;
-    let count = store.count()?;
+    let count = store.count_for(manifest.counts.points)?;
     Ok((store, count))
 }
 

@@ -182,7 +182,7 @@ fn write(
             if now { save(&checkpoint) } else { Ok(()) }
         })?;
         if store.full() {
-            room::for_indexing(dir)?;
+            room::for_indexing(dir, &checkpoint.key.store, checkpoint.counts.embeddings)?;
             meters.indexing.time(|| store.optimize())?;
             crash::at("after-graph");
         }

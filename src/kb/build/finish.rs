@@ -29,12 +29,12 @@ pub(super) fn finish(
     // What makes way for an addition is not counted one by one.
     let fresh = key.base.is_none();
     if fresh {
-        expect("points", store.count()?, counts.points)?;
+        expect("points", store.count_for(counts.points)?, counts.points)?;
     }
 
     progress(Stage::Index, 0, None);
     if key.engine != Engine::Server {
-        room::for_indexing(&dir)?;
+        room::for_indexing(&dir, &key.store, counts.embeddings)?;
     }
     crash::at("before-index");
     let begin = Instant::now();
@@ -52,7 +52,7 @@ pub(super) fn finish(
     let begin = Instant::now();
     let store = place.open_store(number, key.engine, &key.store)?;
     let content = content(store.as_ref(), |done| progress(Stage::Verify, done, Some(counts.points)))?;
-    expect("points", store.count()?, content.points)?;
+    expect("points", store.count_for(content.points)?, content.points)?;
     if fresh {
         expect("points", content.points, counts.points)?;
         expect("articles", content.articles, counts.articles)?;

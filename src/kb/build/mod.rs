@@ -353,7 +353,8 @@ impl Job {
     fn open(place: &Place, number: u32, checkpoint: Checkpoint, base: Option<&Manifest>) -> Result<Self, StoreError> {
         let dir = place.build(number);
         let store = place.open_store(number, checkpoint.key.engine, &checkpoint.key.store)?;
-        let (found, expected) = (store.count()?, checkpoint.counts.points);
+        let expected = checkpoint.counts.points;
+        let found = store.count_for(expected)?;
         // What is added may take the place of more points than it has.
         if found < expected && checkpoint.key.base.is_none() {
             let reason = format!("it holds {found} points, its checkpoint says {expected}");

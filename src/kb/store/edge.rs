@@ -6,6 +6,7 @@
 //! - a batch with one bad point would store those before it, and NaN or zero vectors would be stored and never
 //!   found: whole batches are checked first;
 //! - damaged files make it panic: every call is guarded;
+//! - it would hold the ids of all points in memory to count them: they are counted page by page;
 //! - it would put all points into one graph, and hold all of it in memory while it is made: a graph is made whenever
 //!   there are enough points for one;
 //! - a sealed store has no log, so that reading it writes none. It never gets one again: a new log would count its
@@ -22,12 +23,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qdrant_edge::bm25_embed::EdgeBm25;
 use qdrant_edge::{
-    CountRequest, Distance, EdgeConfig, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams,
-    EdgeVectorParams, Fusion, HnswIndexConfig, Memory, Modifier, MultiVectorComparator, MultiVectorConfig, NamedQuery,
-    OperationResult, PointId, PointInsertOperations, PointOperations, PointStruct, PrefetchBuilder,
-    QuantizationSearchParams, QueryEnum, QueryRequestBuilder, RetrieveRequest, ScoringQuery, ScrollRequestBuilder,
-    SearchParams, TypedMultiDenseVector, UpdateOperation, Vector, VectorInternal, VectorStructInternal, WAL_PATH,
-    WithPayloadInterface, WithVector,
+    Distance, EdgeConfig, EdgeConfigBuilder, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParams, EdgeVectorParams,
+    Fusion, HnswIndexConfig, Memory, Modifier, MultiVectorComparator, MultiVectorConfig, NamedQuery, OperationResult,
+    PointId, PointInsertOperations, PointOperations, PointStruct, PrefetchBuilder, QuantizationSearchParams, QueryEnum,
+    QueryRequestBuilder, RetrieveRequest, ScoringQuery, ScrollRequestBuilder, SearchParams, TypedMultiDenseVector,
+    UpdateOperation, Vector, VectorInternal, VectorStructInternal, WAL_PATH, WithPayloadInterface, WithVector,
 };
 use uuid::Uuid;
 
@@ -46,6 +46,9 @@ const CONFIG: &str = "edge_config.json";
 
 /// Vectors of a segment, in KB, from which on it gets a graph; comparing fewer is as quick.
 const INDEXED_FROM_KB: usize = 10_000;
+
+/// Points that are counted at once.
+const COUNTED_AT_ONCE: usize = 2000;
 
 /// One shard.
 pub struct EdgeStore {
@@ -121,7 +124,7 @@ impl EdgeStore {
         match self.exact.get() {
             Some(exact) => Ok(*exact),
             None => {
-                let few = self.count()? <= EXACT_UP_TO;
+                let few = self.tally()? <= EXACT_UP_TO;
                 Ok(*self.exact.get_or_init(|| few))
             }
         }
@@ -246,7 +249,27 @@ impl Store for EdgeStore {
     }
 
     fn count(&self) -> Result<u64, StoreError> {
-        guarded("count", || self.shard.count(CountRequest::new())).map(|n| n as u64)
+        let mut count = 0;
+        let mut from = None;
+        loop {
+            let mut request = ScrollRequestBuilder::new()
+                .limit(COUNTED_AT_ONCE)
+                .with_payload(WithPayloadInterface::Bool(false))
+                .with_vector(WithVector::Bool(false));
+            if let Some(from) = from {
+                request = request.offset(from);
+            }
+            let (found, next) = guarded("count", || self.shard.scroll(request.build()))?;
+            count += found.len() as u64;
+            match next {
+                Some(next) => from = Some(next),
+                None => return Ok(count),
+            }
+        }
+    }
+
+    fn tally(&self) -> Result<u64, StoreError> {
+        guarded("count", || self.shard.info()).map(|info| info.points_count as u64)
     }
 
     fn search(&self, query: &Query<'_>) -> Result<Vec<(Payload, f32)>, StoreError> {

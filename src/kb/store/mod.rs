@@ -62,6 +62,21 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The engine's.
     fn count(&self) -> Result<u64, StoreError>;
+    /// Number of points as the parts of an engine tell it, at once: one that a crash left in two of them counts twice.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn tally(&self) -> Result<u64, StoreError> {
+        self.count()
+    }
+    /// Number of points where `expected` are expected: only where the tally is another are they counted.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn count_for(&self, expected: u64) -> Result<u64, StoreError> {
+        let tally = self.tally()?;
+        if tally == expected { Ok(tally) } else { self.count() }
+    }
     /// The points nearest to a query, best first, with their scores.
     ///
     /// # Errors

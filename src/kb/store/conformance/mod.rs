@@ -130,6 +130,30 @@ fn no_graph_is_larger_than_it_may_be() {
     assert!(bounded >= 4 && single <= 2, "{bounded} and {single}");
 }
 
+/// A process that is killed while the engine puts a new segment in the place of an old one leaves both.
+#[cfg(feature = "edge")]
+#[test]
+fn points_that_are_there_twice_count_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    // More than are counted at once.
+    let config = cases::config();
+    let store = Engine::Edge.create(&path, &config).unwrap();
+    store.upsert(cases::points(0..4500)).unwrap();
+    store.optimize().unwrap();
+    store.seal().unwrap();
+    let store = Engine::Edge.open(&path, &config).unwrap();
+    assert_eq!((store.tally().unwrap(), store.count().unwrap()), (4500, 4500));
+    drop(store);
+    let size = |segment: &std::path::PathBuf| crate::kb::integrity::files_below(segment, ".").unwrap().len();
+    let segments = fs_err::read_dir(path.join("segments")).unwrap().map(|entry| entry.unwrap().path());
+    let full = segments.filter(|segment| segment.is_dir()).max_by_key(size).unwrap();
+    crate::io::copy::copy_dir(&full, &full.with_file_name(uuid::Uuid::from_u128(7).to_string())).unwrap();
+    let store = Engine::Edge.open(&path, &config).unwrap();
+    assert_eq!((store.tally().unwrap(), store.count().unwrap()), (9000, 4500));
+    assert_eq!((store.count_for(4500).unwrap(), store.count_for(4499).unwrap()), (4500, 4500));
+}
+
 fn run<G: Ground>(ground: Option<G>, case: impl Fn(&dyn Ground)) {
     if let Some(ground) = ground {
         case(&ground);
