@@ -13,6 +13,7 @@ use super::failure::Exit;
 
 static GUARDS: AtomicUsize = AtomicUsize::new(0);
 static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+static NOTED: AtomicBool = AtomicBool::new(false);
 static TOLD: Notify = Notify::const_new();
 
 /// Watches for Ctrl-C from a thread of its own.
@@ -47,12 +48,19 @@ async fn asked() -> bool {
     tokio::signal::ctrl_c().await.is_ok()
 }
 
+/// Whether Ctrl-C came to work that stops in good order; true once.
+#[must_use]
+pub fn is_news() -> bool {
+    ASKED.load(Ordering::SeqCst) && !NOTED.swap(true, Ordering::SeqCst)
+}
+
 /// Work that stops in good order, for as long as this lives.
 pub struct Guard(());
 
 /// Says that the work at hand looks at [`Guard::flag`] or awaits [`Guard::asked`].
 pub fn guard() -> Guard {
     ASKED.store(false, Ordering::SeqCst);
+    NOTED.store(false, Ordering::SeqCst);
     GUARDS.fetch_add(1, Ordering::SeqCst);
     Guard(())
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::interrupt;
 use super::screen::Screen;
 pub use crate::text::{Unit, bytes, duration, grouped};
 
@@ -73,6 +74,10 @@ impl Progress {
 
     /// `done` of `total`, and what there is to say of it: each a line below the bar, or a part of the plain line.
     pub fn set_with(&mut self, done: u64, total: Option<u64>, details: Vec<String>) {
+        // A step may be long: whoever asked for the end should not think that nobody heard.
+        if interrupt::is_news() {
+            self.note("Ctrl-C: this ends where it can in good order; once more ends it at once");
+        }
         if let Some(live) = self.screen.live() {
             live.set(done, total, details.clone());
         }

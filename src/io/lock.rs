@@ -2,11 +2,15 @@
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::IoError;
 
 /// Name of the file that is locked. It stays after the lock is gone; its presence alone means nothing.
 pub const LOCK_FILE: &str = ".lock";
+
+/// Between two looks of who waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Exclusive hold of a directory, from [`DirLock::acquire`] until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -42,6 +46,20 @@ impl DirLock {
         file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
         Ok(Self { file })
     }
+
+    /// The same, but waits up to `patience` for whoever holds it.
+    ///
+    /// # Errors
+    /// As [`DirLock::acquire`].
+    pub fn wait(dir: &Path, patience: Duration) -> Result<Self, IoError> {
+        let begin = Instant::now();
+        loop {
+            match Self::acquire(dir) {
+                Err(IoError::Locked { .. }) if begin.elapsed() < patience => std::thread::sleep(LOOK_AGAIN),
+                outcome => return outcome,
+            }
+        }
+    }
 }
 
 impl Drop for DirLock {
@@ -56,6 +74,8 @@ impl Drop for DirLock {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -68,6 +88,28 @@ mod tests {
             assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
         }
         drop(first);
+        DirLock::acquire(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn one_that_waits_comes_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DirLock::acquire(dir.path()).unwrap();
+        let freed = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let lock = DirLock::wait(dir.path(), Duration::from_secs(20)).unwrap();
+                assert!(freed.load(Ordering::SeqCst), "while it was held");
+                lock
+            });
+            std::thread::sleep(5 * LOOK_AGAIN);
+            freed.store(true, Ordering::SeqCst);
+            drop(first);
+            let second = second.join().unwrap();
+            let error = DirLock::wait(dir.path(), LOOK_AGAIN).unwrap_err();
+            assert!(matches!(error, IoError::Locked { .. }), "{error}");
+            drop(second);
+        });
         DirLock::acquire(dir.path()).unwrap();
     }
 

@@ -208,6 +208,8 @@ pub struct Scroll {
     pub top: Option<usize>,
     /// Lines there were when the newest was left.
     pub left_at: usize,
+    /// The turn to be shown from its first line on, once it is known which that is.
+    pub to: Option<u64>,
 }
 
 /// What does not change while the program runs.
@@ -266,7 +268,7 @@ pub struct App {
     pub folder: PathBuf,
     /// Which source is selected, from 0.
     pub source: usize,
-    /// Whose sources are shown; `None` for those of the newest turn that has some.
+    /// The turn that was gone back to; `None` for the newest.
     pub looked_at: Option<u64>,
     /// What is opened over the session.
     pub opened: Option<Opened>,
@@ -312,7 +314,7 @@ impl App {
             seen: Seen::default(),
             notice: None,
             quitting: None,
-            id: session_id(&setup, 0),
+            id: session_id(setup.epoch_unix_s, setup.process, 0),
             began_unix_s: setup.epoch_unix_s,
             next_turn: 1,
             next_session: 1,
@@ -333,17 +335,26 @@ impl App {
         }
     }
 
-    /// Hints for where the keys go now: what may be done next, most useful first.
+    /// Hints for where the keys go now: what may be done next, most useful first, and what leads on or back at the end.
     #[must_use]
     pub fn hints(&self) -> Vec<(String, &'static str)> {
         let place = self.place();
         let actions: &[Action] = match place {
             Place::Asking if self.running.is_some() => {
-                &[Action::Stop, Action::PageUp, Action::Focus, Action::Help, Action::Quit]
+                &[Action::Stop, Action::PageUp, Action::Focus, Action::Quit, Action::Help]
             }
             Place::Asking if self.turns.is_empty() => {
-                &[Action::Send, Action::PickPicture, Action::Sessions, Action::Help, Action::Quit]
+                &[Action::Send, Action::PickPicture, Action::Sessions, Action::Quit, Action::Help]
             }
+            Place::Asking if self.looked_at.is_some() => &[
+                Action::Older,
+                Action::Newer,
+                Action::Focus,
+                Action::Inspect,
+                Action::CopyAnswer,
+                Action::CopyWithSources,
+                Action::Help,
+            ],
             Place::Asking => &[
                 Action::Send,
                 Action::Focus,
@@ -352,6 +363,7 @@ impl App {
                 Action::PickPicture,
                 Action::CopyAnswer,
                 Action::Switch,
+                Action::Older,
                 Action::Help,
             ],
             Place::Sources => &[Action::Open, Action::CopyPassage, Action::Focus, Action::Help],
@@ -361,6 +373,8 @@ impl App {
             Place::Opened | Place::Anywhere => &[Action::Open, Action::Back],
         };
         let useful = |action: &&Action| match self.opened {
+            _ if **action == Action::Older => self.turns.len() > 1,
+            _ if **action == Action::Newer => self.looked_at.is_some(),
             Some(Opened::Help { .. } | Opened::Log { .. }) => **action != Action::Open,
             Some(Opened::Inspector { tab, .. }) => **action != Action::Open || tab == Tab::Candidates,
             _ => true,
@@ -383,9 +397,15 @@ impl App {
         same.map(Turn::candidates).find(|candidates| !candidates.is_empty()).unwrap_or_default()
     }
 
-    /// The turn whose sources are shown.
+    /// The turn that is looked at: the one that was gone back to, or the newest.
     #[must_use]
     pub fn looked_at(&self) -> Option<&Turn> {
+        self.looked_at.and_then(|id| self.turn(id)).or_else(|| self.turns.last())
+    }
+
+    /// The turn whose sources are shown: the one that was gone back to, or the newest that has some.
+    #[must_use]
+    pub fn sourced(&self) -> Option<&Turn> {
         let chosen = self.looked_at.and_then(|id| self.turn(id));
         chosen.or_else(|| self.turns.iter().rev().find(|turn| !turn.passages().is_empty()))
     }
@@ -438,6 +458,6 @@ impl App {
 }
 
 /// Name of a session: when the program began, which process it was, and which of its sessions.
-pub(super) fn session_id(setup: &Setup, number: u64) -> String {
-    format!("{}-{}{number:03}", setup.epoch_unix_s, setup.process)
+pub(super) fn session_id(when: impl std::fmt::Display, process: u32, number: u64) -> String {
+    format!("{when}-{process}{number:03}")
 }

@@ -122,6 +122,7 @@ fn area(text: &str) -> TextArea<'static> {
     let mut area = TextArea::new(sanitise(text).split('\n').map(str::to_owned).collect());
     area.set_wrap_mode(WrapMode::WordOrGlyph);
     area.set_cursor_line_style(Style::new());
+    area.set_cursor_style(Style::new());
     area.move_cursor(CursorMove::Bottom);
     area.move_cursor(CursorMove::End);
     area

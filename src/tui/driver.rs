@@ -15,6 +15,7 @@ use super::event::{About, Choice, Choices, Effect, Entry, Event, Told};
 use super::gallery::{Done, Gallery, Means};
 use super::keymap::KeyMap;
 use super::pasted::at_home;
+use super::stop;
 use super::store::{self, Order, Store};
 use super::terminal::Screen;
 use super::view::theme::Theme;
@@ -197,10 +198,9 @@ fn listen(to_loop: &Sender<Message>, handle: &Handle) {
         on(SignalKind::terminate(), || Message::Event(Event::Terminated));
         on(SignalKind::hangup(), || Message::Event(Event::Terminated));
         on(SignalKind::interrupt(), || Message::Event(Event::Terminated));
-        on(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw()), || Message::Suspend);
     }
-    #[cfg(not(unix))]
-    let _ = handle;
+    let to_loop = to_loop.clone();
+    handle.spawn(stop::on_signal(move || to_loop.send(Message::Suspend).is_ok()));
 }
 
 struct Driver {
@@ -387,7 +387,11 @@ impl Driver {
                 let log = self.log.clone();
                 self.beside(move || Event::Logged(tail(&log)));
             }
-            Effect::Suspend => self.screen.suspend()?,
+            Effect::Suspend => {
+                if !self.screen.suspend()? {
+                    self.happened(Event::Failed(Told::new(stop::NO_SHELL)))?;
+                }
+            }
             Effect::Quit => self.ended = Some(self.ended.unwrap_or(Ended::Quit)),
         }
         Ok(())

@@ -129,6 +129,13 @@ pub enum Event {
     Choices(Result<Choices, Told>),
     /// The sessions that are kept, newest first.
     Sessions(Result<Vec<Head>, Told>),
+    /// Another program wrote into a session that is open here: this one goes on under another name.
+    Parted {
+        /// The name it had.
+        from: String,
+        /// The name it has.
+        to: String,
+    },
     /// A session to go on with.
     Resumed(Result<Box<Saved>, Told>),
     /// A session was written into a file.
@@ -142,12 +149,14 @@ pub enum Event {
 }
 
 /// What the last frame held, for what moves by pages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Lines of the scrolled part.
     pub lines: usize,
     /// Of these, how many are on the screen at once.
     pub height: usize,
+    /// Where each turn begins among them, where they are the session's.
+    pub turns: Vec<(u64, usize)>,
 }
 
 /// What is to be done.

@@ -1,6 +1,7 @@
 //! Pictures made ready for the terminal, on a thread of their own: no frame waits for one.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -142,8 +143,11 @@ fn work(wishes: &Receiver<Wish>, paint: &Paint, limits: PictureLimits, done: imp
         }
         // The newest is what is looked at.
         let Some(Wish { path, pixels, size }) = waiting.pop_back() else { continue };
-        let pixels = pixels.or_else(|| Picture::open(&path, &limits).ok());
-        let drawn = pixels.and_then(|pixels| paint(&pixels, size));
+        // One that breaks the painter is one that cannot be shown.
+        let drawn = catch_unwind(AssertUnwindSafe(|| {
+            pixels.or_else(|| Picture::open(&path, &limits).ok()).and_then(|pixels| paint(&pixels, size))
+        }));
+        let drawn = drawn.unwrap_or_default();
         done(Done { key: (path, size), shown: Some(drawn.map_or(Shown::Failed, Shown::Drawn)) });
     }
 }
@@ -192,6 +196,18 @@ mod tests {
         assert!(matches!(gallery.get(Path::new("none.png"), Size::new(4, 4)), Some(Shown::Failed)));
         gallery.take(Done { key: ("b.png".into(), Size::new(2, 2)), shown: None });
         assert!(gallery.get(Path::new("b.png"), Size::new(2, 2)).is_none());
+    }
+
+    #[test]
+    fn a_picture_that_breaks_the_painter_is_one_that_cannot_be_shown() {
+        let (done, all) = channel();
+        let means = Means { paint: Box::new(|_, _| panic!("as it was asked to")), colour: None };
+        let mut gallery = Gallery::new(Some(means), PictureLimits::default(), move |one| drop(done.send(one)));
+        for path in ["a.png", "b.png"] {
+            gallery.wish(wish(path, 4));
+            gallery.take(all.recv_timeout(Duration::from_secs(20)).unwrap());
+            assert!(matches!(gallery.get(Path::new(path), Size::new(4, 4)), Some(Shown::Failed)));
+        }
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub enum Action {
     Delete,
     Help,
     Log,
+    Older,
+    Newer,
     Suspend,
     Quit,
 }
@@ -90,7 +92,14 @@ const fn row(
 const TABLE: &[Row] = &[
     row(Place::Asking, Action::Send, "send", "enter", "ask", "ask the question; a path alone is looked at"),
     row(Place::Asking, Action::NewLine, "new-line", "alt+enter ctrl+j", "new line", "begin a new line"),
-    row(Place::Asking, Action::Stop, "stop", "esc", "stop", "stop the answer and keep what came"),
+    row(
+        Place::Asking,
+        Action::Stop,
+        "stop",
+        "esc",
+        "stop",
+        "stop the answer and keep what came; back to the newest answer",
+    ),
     row(Place::Asking, Action::PickPicture, "pick-picture", "ctrl+o", "picture", "pick a picture"),
     row(Place::Asking, Action::DropPicture, "drop-picture", "ctrl+x", "no picture", "take the picture away"),
     row(Place::Asking, Action::Focus, "focus", "tab", "sources", "to the sources and back"),
@@ -159,6 +168,8 @@ const TABLE: &[Row] = &[
     row(Place::Opened, Action::Last, "last", "end", "last", "to the end"),
     row(Place::Opened, Action::Open, "open", "enter", "open", "open what is selected"),
     row(Place::Opened, Action::Back, "back", "esc", "back", "back"),
+    row(Place::Anywhere, Action::Older, "older-answer", "alt+up", "older", "to the answer before, and its sources"),
+    row(Place::Anywhere, Action::Newer, "newer-answer", "alt+down", "newer", "to the answer after"),
     row(Place::Anywhere, Action::Help, "help", "f1", "help", "this"),
     row(Place::Anywhere, Action::Log, "log", "f12", "log", "the end of the log"),
     row(Place::Anywhere, Action::Suspend, "suspend", "ctrl+z", "suspend", "back to the shell; fg comes back"),

@@ -15,8 +15,9 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Gauge, Paragraph, Sparkline};
 
+use super::stop;
 use super::terminal::Screen;
-use super::view::flow::{cut, wrapped};
+use super::view::flow::{cut, paragraph};
 use super::view::theme::Theme;
 use super::view::too_small;
 use crate::text::{Unit, duration, sanitise_line};
@@ -174,14 +175,10 @@ pub fn draw(frame: &mut Frame<'_>, work: &Work, theme: Theme) {
     );
     let inside = Rect { x: body.x + 1, width: body.width.saturating_sub(2), ..body };
     let columns = usize::from(inside.width);
-    let blank = (String::new(), theme.text());
     let mut below = inside;
     if let Some(piece) = &work.piece {
-        let details: Vec<Line<'static>> = piece
-            .details
-            .iter()
-            .flat_map(|detail| wrapped(&[(sanitise_line(detail), theme.text())], columns, &blank, &blank))
-            .collect();
+        let details: Vec<Line<'static>> =
+            piece.details.iter().flat_map(|detail| paragraph(sanitise_line(detail), theme.text(), columns)).collect();
         let many = u16::try_from(details.len()).unwrap_or(u16::MAX).min(inside.height / 3);
         let curve = if inside.height >= 20 && !piece.paces.is_empty() { 6 } else { 0 };
         let [label, bar, sentence, said, pace, rest] = Layout::vertical([
@@ -220,7 +217,7 @@ pub fn draw(frame: &mut Frame<'_>, work: &Work, theme: Theme) {
     }
     for note in &work.notes {
         for line in note.lines() {
-            lines.extend(wrapped(&[(sanitise_line(line), theme.text())], columns, &blank, &blank));
+            lines.extend(paragraph(sanitise_line(line), theme.text(), columns));
         }
     }
     let room = usize::from(below.height.saturating_sub(1));
@@ -234,6 +231,8 @@ pub struct Live {
     work: Arc<Mutex<Work>>,
     clock: Instant,
     over: Arc<AtomicBool>,
+    /// Whether the screen was given back, by its end or because its terminal has gone.
+    gone: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -249,12 +248,27 @@ impl Live {
     /// # Errors
     /// The terminal's.
     pub fn start(title: &str, log: &Path, theme: Theme) -> io::Result<Self> {
-        let mut screen = Screen::take(log, false)?;
+        let screen = Screen::take(log, false)?;
         let (work, over, clock) =
             (Arc::new(Mutex::new(Work::new(title))), Arc::new(AtomicBool::new(false)), Instant::now());
         let (shown, ends) = (Arc::clone(&work), Arc::clone(&over));
+        let to_stop = Arc::new(AtomicBool::new(false));
+        let gone = Arc::new(AtomicBool::new(false));
+        listen(&to_stop, &gone)?;
+        let given_back = Gone(Arc::clone(&gone));
         let thread = std::thread::Builder::new().name("live".into()).spawn(move || {
+            // After the screen, however this ends.
+            let _given_back = given_back;
+            let mut screen = screen;
             while !ends.load(Ordering::SeqCst) {
+                if to_stop.swap(false, Ordering::SeqCst) {
+                    match screen.suspend() {
+                        Ok(true) => {}
+                        Ok(false) => shown.lock().unwrap_or_else(PoisonError::into_inner).note(stop::NO_SHELL),
+                        // As below.
+                        Err(_) => return,
+                    }
+                }
                 let frame = {
                     let mut work = shown.lock().unwrap_or_else(PoisonError::into_inner);
                     work.tick(clock.elapsed());
@@ -266,14 +280,17 @@ impl Live {
                 }
                 if event::poll(STEP).unwrap_or(false)
                     && let Ok(event::Event::Key(key)) = event::read()
-                    && key.code == KeyCode::Char('c')
                     && key.modifiers.contains(KeyModifiers::CONTROL)
                 {
-                    interrupt();
+                    match key.code {
+                        KeyCode::Char('c') => interrupt(),
+                        KeyCode::Char('z') => to_stop.store(true, Ordering::SeqCst),
+                        _ => {}
+                    }
                 }
             }
         })?;
-        Ok(Self { work, clock, over, thread: Mutex::new(Some(thread)) })
+        Ok(Self { work, clock, over, gone, thread: Mutex::new(Some(thread)) })
     }
 
     fn work(&self) -> MutexGuard<'_, Work> {
@@ -303,7 +320,7 @@ impl Live {
     /// Whether the screen is still taken.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.over.load(Ordering::SeqCst)
+        !self.over.load(Ordering::SeqCst) && !self.gone.load(Ordering::SeqCst)
     }
 
     /// Gives the screen back, once; what was told meanwhile.
@@ -323,6 +340,35 @@ impl Drop for Live {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Says when it goes that the screen was given back.
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Hears, from a thread of its own, when this process is asked to stop: `to_stop` is set until the screen has `gone`, since
+/// it has to be given back first.
+fn listen(to_stop: &Arc<AtomicBool>, gone: &Arc<AtomicBool>) -> io::Result<()> {
+    let (to_stop, gone) = (Arc::clone(to_stop), Arc::clone(gone));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let listener = std::thread::Builder::new().name("stop".into());
+    listener.spawn(move || {
+        runtime.block_on(stop::on_signal(|| {
+            if !gone.load(Ordering::SeqCst) {
+                to_stop.store(true, Ordering::SeqCst);
+            } else if stop::is_continued() {
+                // Who asked sees whether it came to it.
+                let _ = stop::now();
+            }
+            true
+        }));
+    })?;
+    Ok(())
 }
 
 /// What Ctrl-C does where the terminal is not in raw mode.

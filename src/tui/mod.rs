@@ -16,6 +16,7 @@
 //! | `gallery` | pictures made ready for the terminal, on a thread of their own |
 //! | `store` | the one writer of sessions and of the history of questions |
 //! | `terminal` | the screen taken and given back, whatever ends the program |
+//! | `stop` | Ctrl-Z |
 //! | `live` | long work of other commands on the whole screen |
 //! | `driver` | the loop: events in, effects out, a frame when something changed |
 
@@ -28,6 +29,7 @@ pub mod keymap;
 pub mod live;
 pub mod pasted;
 pub mod session;
+mod stop;
 mod store;
 mod terminal;
 pub mod turn;

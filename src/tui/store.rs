@@ -1,13 +1,20 @@
 //! The one writer of sessions and of the history of questions: a thread with a queue, so that no two writes meet and no
 //! frame waits for a disk.
+//!
+//! Another process may have the same session open. Each writes while it holds the folder, and sees first whether the file
+//! is as it left it: if it is not, the session goes on beside it under another name, and neither loses anything.
 
+use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use super::app::session_id;
 use super::event::{Event, Told};
 use super::session::{Form, Head, Saved, VERSION};
-use crate::io::{safe_join, write_atomic};
+use crate::io::{DirLock, safe_join, write_atomic};
 
 /// Sessions that are kept; the oldest make way.
 const MOST_SESSIONS: usize = 500;
@@ -17,6 +24,12 @@ const MOST_ASKED: usize = 1000;
 
 /// File of the questions, beside the sessions.
 const ASKED: &str = "asked.json";
+
+/// How long it is waited for another process that writes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Numbers of sessions that parted from one of another process.
+const PARTED_FROM: u64 = 900;
 
 /// What is to be done.
 pub enum Order {
@@ -86,21 +99,26 @@ fn asked_or_told(folder: &Path) -> Result<Vec<String>, Told> {
 
 fn work(folder: &Path, queue: &Receiver<Order>, tell: impl Fn(Event)) {
     let mut pruned = false;
+    let mut files = Files::default();
     for order in queue {
         let event = match order {
             Order::Keep(saved) if saved.is_empty() => None,
             Order::Keep(saved) => {
-                let outcome = keep(folder, &saved);
+                let outcome = files.keep(folder, *saved);
                 if outcome.is_ok() && !std::mem::replace(&mut pruned, true) {
                     prune(folder);
                 }
-                outcome.err().map(Event::Failed)
+                match outcome {
+                    Ok(None) => None,
+                    Ok(Some((from, to))) => Some(Event::Parted { from, to }),
+                    Err(told) => Some(Event::Failed(told)),
+                }
             }
             Order::Remember(question) => remember(folder, question).err().map(Event::Failed),
             Order::Export(saved, form, into) => Some(Event::Exported(export(&into, &saved, form))),
             Order::List => Some(Event::Sessions(list(folder))),
-            Order::Resume(id) => Some(Event::Resumed(resume(folder, &id).map(Box::new))),
-            Order::Forget(id) => forget(folder, &id).err().map(Event::Failed),
+            Order::Resume(id) => Some(Event::Resumed(files.resume(folder, &id).map(Box::new))),
+            Order::Forget(id) => files.forget(folder, &id).err().map(Event::Failed),
         };
         if let Some(event) = event {
             tell(event);
@@ -116,14 +134,77 @@ fn file(folder: &Path, id: &str) -> Result<PathBuf, Told> {
     safe_join(folder, &format!("{id}.json")).map_err(told)
 }
 
-fn keep(folder: &Path, saved: &Saved) -> Result<(), Told> {
+/// The folder, held against other processes and made where it is not there. Where nobody can be held off (a file system
+/// without locks, another process that is stopped) it is gone on without: better two of one name than none at all.
+fn hold(folder: &Path) -> Result<Option<DirLock>, Told> {
     fs_err::create_dir_all(folder).map_err(told)?;
-    let text = saved.export(Form::Json).map_err(told)?;
-    write_atomic(&file(folder, &saved.id)?, text.as_bytes()).map_err(told)
+    Ok(DirLock::wait(folder, PATIENCE).inspect_err(|e| tracing::warn!("{e}")).ok())
+}
+
+/// Files of sessions as this process knows them, by name.
+#[derive(Default)]
+struct Files {
+    /// What stands in them by this process: what it read or wrote last, and what it tried to write since then.
+    own: HashMap<String, Vec<blake3::Hash>>,
+    /// Names under which those go on that another process wrote into.
+    parted: HashMap<String, String>,
+}
+
+impl Files {
+    /// Writes a session; the name it had and the one it has, where another process wrote into the one it had.
+    fn keep(&mut self, folder: &Path, mut saved: Saved) -> Result<Option<(String, String)>, Told> {
+        let _held = hold(folder)?;
+        while let Some(to) = self.parted.get(&saved.id) {
+            saved.id.clone_from(to);
+        }
+        let from = saved.id.clone();
+        let there = match fs_err::read(file(folder, &from)?) {
+            Ok(bytes) => Some(blake3::hash(&bytes)),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(told(e)),
+        };
+        let is_own = |hash| self.own.get(&from).is_some_and(|own| own.contains(&hash));
+        if !there.is_none_or(is_own) {
+            saved.id = beside(folder, &from)?;
+        }
+        let text = saved.export(Form::Json).map_err(told)?;
+        let hash = blake3::hash(text.as_bytes());
+        // What could not be made durable may stand there nevertheless.
+        self.own.entry(saved.id.clone()).or_default().push(hash);
+        write_atomic(&file(folder, &saved.id)?, text.as_bytes()).map_err(told)?;
+        self.own.insert(saved.id.clone(), vec![hash]);
+        if saved.id == from {
+            return Ok(None);
+        }
+        self.parted.insert(from.clone(), saved.id.clone());
+        Ok(Some((from, saved.id)))
+    }
+
+    /// Reads a session to go on with.
+    fn resume(&mut self, folder: &Path, id: &str) -> Result<Saved, Told> {
+        let (saved, text) = read(folder, id)?;
+        self.own.insert(id.to_owned(), vec![blake3::hash(text.as_bytes())]);
+        self.parted.remove(id);
+        Ok(saved)
+    }
+
+    fn forget(&mut self, folder: &Path, id: &str) -> Result<(), Told> {
+        self.own.remove(id);
+        forget(folder, id)
+    }
+}
+
+/// A free name for what parts from a session: of the same second, and of this process, whose own sessions are counted
+/// from 0.
+fn beside(folder: &Path, id: &str) -> Result<String, Told> {
+    let when = id.split_once('-').map_or(id, |(when, _)| when);
+    let names = (PARTED_FROM..1000).map(|number| session_id(when, std::process::id(), number));
+    let free = |id: &String| file(folder, id).is_ok_and(|path| !path.exists());
+    names.into_iter().find(free).ok_or_else(|| Told::new("no name is left for this session; begin a new one"))
 }
 
 fn remember(folder: &Path, question: String) -> Result<(), Told> {
-    fs_err::create_dir_all(folder).map_err(told)?;
+    let _held = hold(folder)?;
     let mut all = asked_or_told(folder)?;
     if all.last() == Some(&question) {
         return Ok(());
@@ -134,7 +215,7 @@ fn remember(folder: &Path, question: String) -> Result<(), Told> {
     write_atomic(&folder.join(ASKED), text.as_bytes()).map_err(told)
 }
 
-fn resume(folder: &Path, id: &str) -> Result<Saved, Told> {
+fn read(folder: &Path, id: &str) -> Result<(Saved, String), Told> {
     let path = file(folder, id)?;
     let text = fs_err::read_to_string(&path).map_err(told)?;
     let mut saved: Saved =
@@ -144,7 +225,7 @@ fn resume(folder: &Path, id: &str) -> Result<Saved, Told> {
         return Err(Told::new(format!("{}: version {found}, expected {VERSION}", path.display())));
     }
     id.clone_into(&mut saved.id);
-    Ok(saved)
+    Ok((saved, text))
 }
 
 fn forget(folder: &Path, id: &str) -> Result<(), Told> {
@@ -172,7 +253,7 @@ fn names(folder: &Path) -> Result<Vec<String>, Told> {
 /// Those that can be read; a damaged one hides none of the others.
 fn list(folder: &Path) -> Result<Vec<Head>, Told> {
     let read = |id: String| {
-        resume(folder, &id).inspect_err(|told| tracing::warn!("{}", told.message)).ok().map(|saved| saved.head())
+        read(folder, &id).inspect_err(|told| tracing::warn!("{}", told.message)).ok().map(|(saved, _)| saved.head())
     };
     Ok(names(folder)?.into_iter().filter_map(read).collect())
 }
@@ -253,6 +334,68 @@ mod tests {
         assert_eq!(asked(&folder), ["one", "two"]);
         let events = done(&folder, vec![Order::Forget("90-1".into()), Order::Forget("90-1".into()), Order::List]);
         assert!(matches!(&events[..], [Event::Failed(_), Event::Sessions(Ok(list))] if list.len() == 2), "{events:?}");
+    }
+
+    #[test]
+    fn two_windows_on_one_session_keep_both() {
+        let dir = tempfile::tempdir().unwrap();
+        done(dir.path(), vec![Order::Keep(saved("100-0"))]);
+        let window = || {
+            let (tell, told) = channel();
+            (Store::start(dir.path().to_owned(), move |event| drop(tell.send(event))), told)
+        };
+        let with = |draft: &str| Box::new(Saved { draft: draft.into(), ..*saved("100-0") });
+        let ((one, _), (other, told)) = (window(), window());
+        one.order(Order::Resume("100-0".into()));
+        other.order(Order::Resume("100-0".into()));
+        assert!(matches!(told.recv().unwrap(), Event::Resumed(Ok(_))));
+        one.order(Order::Keep(with("of one")));
+        one.order(Order::Keep(with("of one again")));
+        drop(one);
+        // It does not hear of its new name before it keeps once more.
+        other.order(Order::Keep(with("of the other")));
+        other.order(Order::Keep(with("of the other again")));
+        other.order(Order::Resume("100-0".into()));
+        other.order(Order::Keep(with("gone on with")));
+        drop(other);
+        let events: Vec<Event> = told.try_iter().collect();
+        let [Event::Parted { from, to }, Event::Resumed(Ok(back))] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((from.as_str(), to), ("100-0", &session_id("100", std::process::id(), PARTED_FROM)));
+        assert_eq!(back.draft, "of one again");
+        let draft = |id| read(dir.path(), id).unwrap().0.draft;
+        assert_eq!((draft("100-0"), draft(to)), ("gone on with".into(), "of the other again".into()));
+        assert_eq!(list(dir.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_written_over_and_what_failed_is_not_foreign() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Files::default();
+        let kept =
+            |files: &mut Files, draft: &str| files.keep(dir.path(), Saved { draft: draft.into(), ..*saved("100-0") });
+        fs_err::create_dir(dir.path().join("100-0.json")).unwrap();
+        kept(&mut files, "one").unwrap_err();
+        fs_err::remove_dir(dir.path().join("100-0.json")).unwrap();
+        assert_eq!(kept(&mut files, "two").unwrap(), None);
+        // It was written, but not made durable: what was told as failed stands there.
+        let text = Saved { draft: "three".into(), ..*saved("100-0") }.export(Form::Json).unwrap();
+        files.own.get_mut("100-0").unwrap().push(blake3::hash(text.as_bytes()));
+        fs_err::write(dir.path().join("100-0.json"), text).unwrap();
+        assert_eq!(kept(&mut files, "four").unwrap(), None);
+    }
+
+    #[test]
+    fn two_windows_remember_both_their_questions() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for window in 0..2 {
+                let folder = dir.path();
+                scope.spawn(move || {
+                    done(folder, (0..20).map(|n| Order::Remember(format!("{window} asks {n}"))).collect())
+                });
+            }
+        });
+        assert_eq!(asked(dir.path()).len(), 40);
     }
 
     #[test]

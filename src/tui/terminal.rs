@@ -14,6 +14,8 @@ use ratatui::crossterm::{execute, queue};
 use ratatui::prelude::CrosstermBackend;
 use ratatui::{Frame, Terminal};
 
+use super::stop;
+
 /// Whether the screen is this program's now.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
@@ -67,30 +69,22 @@ impl Screen {
         drawn
     }
 
-    /// Leaves the screen to the shell, stops this process and those it was started with, and takes the screen again when
-    /// they are continued.
+    /// Leaves the screen to the shell, and takes it again when the shell continues this process. False where there is no
+    /// shell that would, and nothing was done.
     ///
     /// # Errors
     /// The system's.
-    #[cfg(unix)]
-    pub fn suspend(&mut self) -> io::Result<()> {
+    pub fn suspend(&mut self) -> io::Result<bool> {
+        if !stop::is_continued() {
+            return Ok(false);
+        }
         give_back();
-        // A signal that is sent cannot fail to arrive: this returns when the shell continues the process.
-        let stopped = rustix::process::kill_current_process_group(rustix::process::Signal::STOP);
+        let stopped = stop::now();
         enter()?;
         // A new one knows nothing of what was on the screen; to clear this one would ask the terminal for its cursor, and its
         // answer would come to who reads the keys.
         self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
-        stopped.map_err(Into::into)
-    }
-
-    /// There is no such thing here.
-    ///
-    /// # Errors
-    /// None.
-    #[cfg(not(unix))]
-    pub fn suspend(&mut self) -> io::Result<()> {
-        Ok(())
+        stopped.map(|()| true)
     }
 
     /// Puts text into the clipboard, by the terminal (OSC 52).

@@ -119,5 +119,6 @@ fn look(screen: &Screen, row: u16, column: u16, palette: &Palette) -> (String, S
     let cell = screen.cell(row, column).unwrap();
     let letters = palette.of(cell.fgcolor(), palette.letters);
     let ground = palette.of(cell.bgcolor(), palette.ground);
-    if cell.inverse() { (ground, letters, cell.bold()) } else { (letters, ground, cell.bold()) }
+    let cursor = !screen.hide_cursor() && screen.cursor_position() == (row, column);
+    if cell.inverse() != cursor { (ground, letters, cell.bold()) } else { (letters, ground, cell.bold()) }
 }

@@ -30,11 +30,25 @@ struct Terminal {
 
 impl Terminal {
     fn demo(starter: &Starter, arguments: &[&str], rows: u16, cols: u16) -> Self {
-        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
-        let pty = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_cicerone"));
         command.arg("demo");
         command.args(arguments);
+        Self::of(command, starter, rows, cols)
+    }
+
+    /// A shell, which has jobs.
+    #[cfg(target_os = "linux")]
+    fn shell(starter: &Starter, rows: u16, cols: u16) -> Self {
+        let mut command = CommandBuilder::new("/bin/sh");
+        command.arg("-i");
+        command.env("PS1", "ready> ");
+        command.env_remove("ENV");
+        Self::of(command, starter, rows, cols)
+    }
+
+    fn of(mut command: CommandBuilder, starter: &Starter, rows: u16, cols: u16) -> Self {
+        let size = PtySize { rows, cols, pixel_width: 0, pixel_height: 0 };
+        let pty = native_pty_system().openpty(size).unwrap();
         command.env("CICERONE_DATA_DIR", &starter.data);
         // No questions to a terminal that would not answer them.
         command.env("TERM", "tmux-256color");
@@ -116,22 +130,28 @@ impl Terminal {
 
     #[cfg(unix)]
     fn signal(&self, name: &str) {
-        let pid = self.child.process_id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+        signal(self.child.process_id().unwrap(), name);
     }
 
-    /// `S` for sleeping, `T` for stopped.
+    /// What the shell runs.
     #[cfg(target_os = "linux")]
-    fn state(&self) -> String {
-        let stat = fs_err::read_to_string(format!("/proc/{}/stat", self.child.process_id().unwrap())).unwrap();
-        stat.rsplit(") ").next().unwrap().chars().take(1).collect()
+    fn job(&self) -> u32 {
+        let shell = self.child.process_id().unwrap();
+        let children = fs_err::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+        children.split_whitespace().next().unwrap().parse().unwrap()
     }
+}
+
+#[cfg(unix)]
+fn signal(pid: u32, name: &str) {
+    assert!(std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
 /// Sessions that were kept, each a whole JSON document.
 fn sessions(data: &Path) -> Vec<serde_json::Value> {
     let Ok(folder) = fs_err::read_dir(data.join("sessions")) else { return Vec::new() };
-    let files = folder.map(|entry| entry.unwrap().path()).filter(|path| path.file_name().unwrap() != "asked.json");
+    let names = folder.map(|entry| entry.unwrap().path());
+    let files = names.filter(|path| path.extension().is_some() && path.file_name().unwrap() != "asked.json");
     files.map(|path| serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()).collect()
 }
 
@@ -189,24 +209,85 @@ fn a_session_from_the_first_picture_to_the_last_key() {
 #[test]
 fn the_shell_has_the_terminal_while_it_is_stopped() {
     let starter = starter();
-    let mut terminal = Terminal::demo(&starter, &[], 24, 80);
+    let mut terminal = Terminal::shell(&starter, 24, 80);
+    terminal.wait_for("ready>");
+    terminal.press(concat!("'", env!("CARGO_BIN_EXE_cicerone"), "' demo\r"));
     terminal.wait_for("Paste or drop");
-    for signalled in [false, true] {
+    for (n, signalled) in [false, true].into_iter().enumerate() {
         if signalled {
-            terminal.signal("-TSTP");
+            signal(terminal.job(), "-TSTP");
         } else {
             terminal.press("\x1a");
         }
-        terminal.wait_until("the ordinary screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
-        let begin = Instant::now();
-        while terminal.state() != "T" {
-            assert!(begin.elapsed() < PATIENCE, "it is not stopped: {}", terminal.state());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        terminal.signal("-CONT");
+        terminal.wait_until("the shell's own screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
+        terminal.wait_until("the shell", |screen| screen.contents().matches("topped").count() == n + 1);
+        terminal.press("fg\r");
         terminal.wait_until("its own screen", vt100::Screen::alternate_screen);
         terminal.wait_for("Paste or drop");
     }
+    terminal.press("\x03\x03");
+    terminal.wait_until("the shell", |screen| {
+        !screen.alternate_screen() && screen.contents().trim_end().ends_with("ready>")
+    });
+    terminal.press("exit 7\r");
+    assert_eq!(terminal.ends().0, 7);
+}
+
+/// A build on the whole screen, started by a script, so that the shell's job is more than one process.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_build_on_the_whole_screen_is_stopped_gone_on_with_and_ended() {
+    let starter = starter();
+    // Enough to take its time.
+    let articles = fs_err::read_to_string(starter_file("kb.jsonl")).unwrap();
+    let many: String = (0..40).map(|n| articles.replace("wikipedia.org/wiki/", &format!("example.org/{n}/"))).collect();
+    let home = tempfile::tempdir().unwrap();
+    let (source, script) = (home.path().join("many.jsonl"), home.path().join("build.sh"));
+    fs_err::write(&source, many).unwrap();
+    let command = format!(
+        "'{}' -c configs/starter.toml kb build --live --name many --source 'evqa:{}' --pictures '{}' --fresh\n",
+        env!("CARGO_BIN_EXE_cicerone"),
+        source.display(),
+        starter_file("").display(),
+    );
+    fs_err::write(&script, format!("{command}exit $?\n")).unwrap();
+    let mut terminal = Terminal::shell(&starter, 24, 100);
+    terminal.wait_for("ready>");
+    terminal.press(&format!("sh '{}'\r", script.display()));
+    for (n, signalled) in [false, true].into_iter().enumerate() {
+        terminal.wait_until("the build", |screen| screen.alternate_screen() && screen.contents().contains("embedding"));
+        if signalled {
+            let script = terminal.job();
+            let children = fs_err::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
+            signal(children.trim().parse().unwrap(), "-TSTP");
+        } else {
+            terminal.press("\x1a");
+        }
+        terminal.wait_until("the shell's own screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
+        terminal.wait_until("the shell", |screen| screen.contents().matches("topped").count() == n + 1);
+        terminal.press("fg\r");
+    }
+    terminal.wait_until("the build", vt100::Screen::alternate_screen);
+    terminal.press("\x03");
+    terminal.wait_until("the shell", |screen| !screen.alternate_screen() && screen.contents().contains("interrupted"));
+    terminal.press("exit $?\r");
+    let (code, left) = terminal.ends();
+    assert_eq!(code, 130, "{left}");
+    // Left unfinished.
+    fs_err::remove_dir_all(starter.data.join("kb/many")).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_no_shell_would_continue_does_not_stop() {
+    let starter = starter();
+    let mut terminal = Terminal::demo(&starter, &[], 24, 80);
+    terminal.wait_for("Paste or drop");
+    terminal.press("\x1a");
+    terminal.wait_for("no shell");
+    terminal.signal("-TSTP");
+    terminal.press("a question");
+    terminal.wait_for("a question");
     terminal.press("\x03\x03");
     assert_eq!(terminal.ends().0, 0);
 }

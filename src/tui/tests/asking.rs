@@ -370,3 +370,24 @@ fn sources_are_walked_and_read() {
     assert_eq!(person.app.focus, Focus::Question, "who writes means the question");
     assert_eq!(person.app.composer.text(), "w");
 }
+
+#[test]
+fn the_cursor_is_where_the_next_letter_will_be() {
+    // 40 columns leave 38 for the question, in the third line from below, or above it where there are more.
+    let at = |text: &str, keys: &[&str]| {
+        let mut person = Person::ready();
+        person.pastes(text).looks(40, 12);
+        keys.iter().for_each(|key| drop(person.presses(key)));
+        let (_, cursor) = person.looks_at_cursor(40, 12);
+        cursor.map(|at| (at.x, at.y))
+    };
+    assert_eq!(at("", &[]), Some((1, 9)));
+    assert_eq!(at("Who?", &[]), Some((5, 9)));
+    assert_eq!(at("日本", &[]), Some((5, 9)), "two columns each");
+    assert_eq!(at("日本", &["left"]), Some((3, 9)));
+    assert_eq!(at("cafe\u{301}", &[]), Some((5, 9)), "an accent has none");
+    assert_eq!(at(&"word ".repeat(9), &[]), Some((11, 9)), "in the second of two lines");
+    assert_eq!(at(&"word\n".repeat(9), &[]), Some((1, 9)), "in the last of more than are shown");
+    assert_eq!(at(&"word\n".repeat(9), &["up", "up", "up", "up"]), Some((1, 7)), "in the first that is shown");
+    assert_eq!(at("Who?", &["f1"]), None);
+}

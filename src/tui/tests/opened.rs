@@ -56,6 +56,110 @@ fn the_inspector_takes_another_candidate() {
 }
 
 #[test]
+fn one_goes_back_to_an_earlier_answer() {
+    let mut person = Person::ready();
+    person.presses("alt+up");
+    assert!(person.app.looked_at.is_none(), "there is none");
+    person.shows("/flags/ke.png");
+    for question in ["Capital?", "Currency?", "Languages?"] {
+        person.asks(question).is_answered();
+    }
+    person.looks(80, 14);
+    let ids: Vec<u64> = person.app.turns.iter().map(|turn| turn.id).collect();
+    person.presses("alt+up").presses("alt+up").presses("alt+up");
+    assert_eq!(person.app.looked_at, Some(ids[0]));
+    let screen = person.reads(80, 14);
+    assert!(screen.contains("▸ Capital?") && !screen.contains("Languages?"), "{screen}");
+    // What is inspected, read and copied is that of this answer.
+    person.presses("ctrl+t");
+    assert!(person.reads(80, 24).contains(" Capital? "));
+    person.presses("right").presses("alt+down");
+    assert!(
+        matches!(person.app.opened, Some(Opened::Inspector { turn, tab: Tab::Prompt, .. }) if turn == ids[1]),
+        "the same part of the next"
+    );
+    // The session is where one went meanwhile.
+    person.presses("esc");
+    let screen = person.reads(80, 14);
+    assert!(screen.contains("▸ Currency?") && !screen.contains("Capital?"), "{screen}");
+    assert!(!screen.contains("new below"), "{screen}");
+    person.presses("ctrl+t");
+    person.presses("esc").presses("tab").presses("down").presses("enter").presses("alt+up").effects();
+    assert!(matches!(person.app.opened, Some(Opened::Reader { turn, passage: 0, .. }) if turn == ids[0]));
+    person.presses("esc").presses("tab").presses("alt+s");
+    assert!(matches!(&person.effects()[..], [Effect::Copy(text)] if text.contains("Nairobi")));
+    // Esc leads to the newest, and so does a further question.
+    person.presses("esc");
+    assert!(person.app.looked_at.is_none() && person.app.scroll.top.is_none());
+    person.presses("alt+up").presses("alt+down");
+    assert!(person.app.looked_at.is_none() && person.app.scroll.top.is_none());
+    person.presses("alt+up").asks("Anthem?");
+    assert!(person.app.looked_at.is_none());
+}
+
+#[test]
+fn the_reader_passes_answers_without_sources_and_stops_at_the_ends() {
+    let mut person = Person::ready();
+    person.asks("Capital?").is_answered().asks("Currency?").presses("esc").asks("Anthem?").is_answered();
+    let ids: Vec<u64> = person.app.turns.iter().map(|turn| turn.id).collect();
+    person.presses("tab").presses("enter").presses("n");
+    let read = |person: &Person| match person.app.opened {
+        Some(Opened::Reader { turn, passage, .. }) => (turn, passage),
+        _ => panic!("no reader"),
+    };
+    person.presses("alt+down");
+    assert_eq!(read(&person), (ids[2], 1), "there is none after it");
+    person.presses("alt+up");
+    assert_eq!(read(&person), (ids[0], 0));
+    person.presses("esc").presses("esc").presses("alt+down").presses("tab");
+    assert_eq!(person.app.looked_at, Some(ids[1]));
+    assert!(person.app.notice.as_ref().unwrap().told.message.contains("no sources"));
+}
+
+#[test]
+fn esc_leads_to_the_newest_before_it_stops_it_and_so_does_scrolling() {
+    let mut person = Person::ready();
+    person.asks("Capital?").is_answered().asks("Currency?").hears(5);
+    person.presses("alt+up").presses("esc");
+    assert!(person.app.running.is_some() && person.app.looked_at.is_none());
+    person.presses("esc");
+    assert!(person.app.running.is_none());
+    for key in ["pagedown", "ctrl+end"] {
+        person.presses("alt+up");
+        assert!(person.app.looked_at.is_some());
+        for _ in 0..20 {
+            person.looks(80, 14);
+            person.presses(key);
+        }
+        assert!(person.app.looked_at.is_none(), "{key}");
+    }
+}
+
+#[test]
+fn a_candidate_of_an_earlier_answer_is_asked_its_question() {
+    let mut person = Person::ready();
+    person.shows("/flags/ke.png").asks("Capital?").is_answered().asks("Currency?").is_answered();
+    person.presses("alt+up").presses("ctrl+t").presses("down").presses("enter");
+    assert_eq!(person.app.turns.last().unwrap().question, "Capital?");
+    person.is_answered().shows("/flags/mw.png").presses("alt+up").presses("ctrl+t").presses("enter");
+    assert_eq!(person.app.turns.len(), 3, "of another picture");
+    assert!(person.app.notice.as_ref().unwrap().told.message.contains("another picture"));
+}
+
+#[test]
+fn a_session_parts_from_that_of_another_window() {
+    let mut person = Person::ready();
+    person.shows("/flags/ke.png").asks("Capital?").is_answered();
+    let from = person.app.id.clone();
+    person.sees(Event::Parted { from: "other".into(), to: "another".into() });
+    assert_eq!(person.app.id, from);
+    assert!(person.reads(80, 24).contains("an earlier session"));
+    person.sees(Event::Parted { from, to: "100-0001".into() });
+    assert_eq!(person.app.saved().id, "100-0001");
+    assert!(person.reads(80, 24).contains("this session"));
+}
+
+#[test]
 fn a_follow_up_shows_what_was_found_before_it() {
     let mut person = Person::ready();
     person.shows("/flags/ke.png").asks("Capital?").is_answered().asks("And its currency?");

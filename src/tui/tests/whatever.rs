@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::super::app::Focus;
 use super::super::event::{Entry, Event, Told};
-use super::world::{Person, events, picture};
+use super::world::{Person, events, picture, text};
 
 fn any_key() -> impl Strategy<Value = KeyEvent> {
     let codes = prop_oneof![
@@ -83,7 +84,13 @@ proptest! {
             if let Some(path) = person.app.chip.as_ref().map(|chip| chip.path.clone()) {
                 person.sees(Event::Picture { path, result: Ok(picture()) });
             }
-            let screen = person.looks(columns, rows);
+            let (screen, cursor) = person.looks_at_cursor(columns, rows);
+            let fits = columns >= 40 && rows >= 12;
+            let written = person.app.opened.is_none() && person.app.focus == Focus::Question;
+            prop_assert!(cursor.is_none_or(|at| screen.area.contains(at)), "{cursor:?}");
+            if written {
+                prop_assert_eq!(cursor.is_some(), fits, "{}", text(&screen));
+            }
             for cell in screen.content() {
                 prop_assert!(!cell.symbol().chars().any(|c| c.is_control() || c == '\u{202e}'), "{:?}", cell.symbol());
             }

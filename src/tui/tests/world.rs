@@ -8,6 +8,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::layout::Position;
 
 use super::super::app::{App, Setup};
 use super::super::event::{About, Effect, Event};
@@ -264,12 +265,18 @@ impl Person {
 
     /// The screen.
     pub fn looks(&mut self, columns: u16, rows: u16) -> Buffer {
+        self.looks_at_cursor(columns, rows).0
+    }
+
+    /// The screen, and where its cursor is, if it has one.
+    pub fn looks_at_cursor(&mut self, columns: u16, rows: u16) -> (Buffer, Option<Position>) {
         let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
         let mut painted = view::Painted::default();
         let (gallery, mut kept) = (Gallery::default(), Kept::default());
         terminal.draw(|frame| painted = view::draw(frame, &self.app, Theme::Mono, &gallery, &mut kept)).unwrap();
         self.app.update(Event::Seen(painted.seen), self.now);
-        terminal.backend().buffer().clone()
+        let screen = terminal.backend();
+        (screen.buffer().clone(), screen.cursor_visible().then(|| screen.cursor_position()))
     }
 
     /// The screen as text, its lines without blanks at their ends.

@@ -56,8 +56,7 @@ impl App {
         let picture = self.chip.as_ref().map(|chip| chip.path.clone());
         self.turns.push(Turn::new(turn, text.clone(), picture).of(&self.kb));
         self.running = Some(turn);
-        (self.looked_at, self.source) = (None, 0);
-        self.scroll = Default::default();
+        self.follow();
         let mut effects = vec![Effect::Remember(text), self.keep()];
         match self.engines {
             Engines::Ready(_) => effects.push(Effect::Ask { turn, question }),

@@ -20,6 +20,10 @@ impl App {
             Action::NewLine => self.composer.new_line(),
             Action::Stop => {
                 self.notice = None;
+                if self.looked_at.is_some() {
+                    self.follow();
+                    return Vec::new();
+                }
                 return self.stop();
             }
             Action::Up => self.composer.up(),
@@ -27,14 +31,14 @@ impl App {
             Action::PageUp => self.scroll_by(-page),
             Action::PageDown => self.scroll_by(page),
             Action::First => self.scroll_by(i32::MIN),
-            Action::Last => self.scroll.top = None,
+            Action::Last => self.follow(),
             Action::Focus => {
-                if self.looked_at().is_none() {
-                    return self.tell("there are no sources yet");
-                }
+                let Some(turn) = self.sourced() else { return self.tell("there are no sources yet") };
+                let Some(last) = turn.passages().len().checked_sub(1) else {
+                    return self.tell("this answer has no sources");
+                };
+                self.source = self.source.min(last);
                 self.focus = Focus::Sources;
-                self.source =
-                    self.source.min(self.looked_at().map_or(0, |turn| turn.passages().len().saturating_sub(1)));
             }
             Action::PickPicture => {
                 let folder = self.folder.clone();
@@ -45,13 +49,8 @@ impl App {
                 (self.chip, self.send_then) = (None, false);
                 self.converse(Conversation::default());
             }
-            Action::Inspect => match self.turns.last() {
-                Some(turn) => {
-                    let entity = turn.entity().map(|entity| entity.url.as_str());
-                    let candidates = self.candidates(turn).iter();
-                    let selected = candidates.map(|c| Some(c.url.as_str())).position(|url| url == entity).unwrap_or(0);
-                    self.opened = Some(Opened::Inspector { turn: turn.id, tab: Tab::default(), selected, top: 0 });
-                }
+            Action::Inspect => match self.looked_at().map(|turn| turn.id) {
+                Some(turn) => return self.inspect(turn, Tab::default()),
                 None => return self.tell("there is nothing to inspect yet"),
             },
             Action::OtherEntity => return self.other_entity(),
@@ -81,7 +80,7 @@ impl App {
                 return vec![Effect::Export(Box::new(self.saved()), form)];
             }
             Action::CopyAnswer | Action::CopyWithSources => {
-                let Some(turn) = self.turns.last() else { return self.tell("there is nothing to copy yet") };
+                let Some(turn) = self.looked_at() else { return self.tell("there is nothing to copy yet") };
                 let text = if action == Action::CopyAnswer { turn.said() } else { turn.said_with_sources() };
                 if text.trim().is_empty() {
                     return self.tell("there is nothing to copy yet");
@@ -96,7 +95,7 @@ impl App {
 
     /// Keys of the list of sources.
     pub(super) fn act_sources(&mut self, action: Action) -> Vec<Effect> {
-        let Some(turn) = self.looked_at() else {
+        let Some(turn) = self.sourced().filter(|turn| !turn.passages().is_empty()) else {
             self.focus = Focus::Question;
             return Vec::new();
         };
@@ -234,11 +233,23 @@ impl App {
         }
     }
 
-    /// Takes the candidate of this URL as the entity, and asks the last question about it.
-    pub(super) fn take_candidate(&mut self, url: &str, title: &str) -> Vec<Effect> {
-        let Some(question) = self.turns.last().map(|turn| turn.question.clone()) else { return Vec::new() };
+    /// Takes the candidate of this URL as the entity, and asks the question of a turn about it.
+    pub(super) fn take_candidate(&mut self, turn: u64, url: &str, title: &str) -> Vec<Effect> {
+        let Some(turn) = self.turn(turn) else { return Vec::new() };
+        let question = turn.question.clone();
+        let same_picture = turn.picture.as_ref() == self.looked_at_picture().map(|chip| &chip.path);
+        let same_kb = turn.kb.is_empty() || turn.kb == self.kb;
         if self.running.is_some() {
             return self.tell("an answer is being written");
+        }
+        if self.about().is_none() {
+            return self.tell("the models are not there yet");
+        }
+        if self.chip.as_ref().is_some_and(|chip| chip.picture.is_none()) {
+            return self.tell("the picture is still being read");
+        }
+        if !same_picture || !same_kb {
+            return self.tell("that was asked about another picture, or of another knowledge base");
         }
         self.opened = None;
         self.conversation.take(url);
@@ -269,9 +280,9 @@ impl App {
     /// An empty session, with the picture that is looked at.
     fn begin(&mut self) {
         self.turns.clear();
-        (self.looked_at, self.source, self.focus) = (None, 0, Focus::Question);
-        self.scroll = Default::default();
-        self.id = session_id(&self.setup, self.next_session);
+        self.focus = Focus::Question;
+        self.follow();
+        self.id = session_id(self.setup.epoch_unix_s, self.setup.process, self.next_session);
         self.began_unix_s = self.setup.epoch_unix_s + self.now.as_secs();
         self.next_session += 1;
         self.converse(Conversation::new(self.image()));

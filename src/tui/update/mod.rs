@@ -9,7 +9,7 @@ mod opened;
 
 use std::time::Duration;
 
-use super::app::{App, Engines, Focus, Notice, Opened};
+use super::app::{App, Engines, Focus, Notice, Opened, Scroll};
 use super::event::{Effect, Event, Told};
 use super::keymap::{Action, Place};
 use super::turn::Gates;
@@ -51,6 +51,10 @@ impl App {
             }
             Event::Tick => Vec::new(),
             Event::Seen(seen) => {
+                let begins = |to| seen.turns.iter().find(|(turn, _)| *turn == to).map(|(_, line)| *line);
+                if let Some(line) = self.scroll.to.and_then(begins) {
+                    self.scroll = Scroll { top: Some(line), left_at: seen.lines, to: None };
+                }
                 self.seen = seen;
                 Vec::new()
             }
@@ -71,6 +75,13 @@ impl App {
             }
             Event::Choices(result) => self.choices_listed(result),
             Event::Sessions(result) => self.sessions_listed(result),
+            Event::Parted { from, to } => {
+                if self.id == from {
+                    self.id = to;
+                    return self.tell("this session was gone on with in another window; this one is kept beside it");
+                }
+                self.tell("an earlier session was gone on with in another window; both are kept")
+            }
             Event::Resumed(result) => match result {
                 Ok(saved) => self.resume(*saved),
                 Err(told) => self.fail(told),
@@ -104,6 +115,8 @@ impl App {
                 self.opened = Some(Opened::Log { lines: Vec::new(), top: None });
                 return vec![Effect::ReadLog];
             }
+            Action::Older => return self.go(true),
+            Action::Newer => return self.go(false),
             _ => {}
         }
         match self.place() {
@@ -169,15 +182,25 @@ impl App {
                 *top = (next < last).then_some(next);
             }
             Some(Opened::Picker(_) | Opened::Sessions { .. } | Opened::Switcher { .. }) => {}
+            // The answers, where they are on the screen.
+            None if self.seen.turns.is_empty() => {}
             None => {
                 let last = self.seen.lines.saturating_sub(self.seen.height);
                 let next = moved(self.scroll.top.unwrap_or(last), by, last);
+                if next >= last {
+                    return self.follow();
+                }
                 if self.scroll.top.is_none() {
                     self.scroll.left_at = self.seen.lines;
                 }
-                self.scroll.top = (next < last).then_some(next);
+                self.scroll.top = Some(next);
             }
         }
+    }
+
+    /// The newest answer is looked at, and shown as it comes.
+    fn follow(&mut self) {
+        (self.looked_at, self.source, self.scroll) = (None, 0, Scroll::default());
     }
 
     /// Lines of a page, one of them kept in sight.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent};
 
-use super::super::app::{App, Engines, Opened, Tab};
+use super::super::app::{App, Engines, Focus, Opened, Tab};
 use super::super::event::{Choices, Effect, Entry, Named, Told};
 use super::super::keymap::{Action, Chord};
 use super::super::session::Head;
@@ -98,13 +98,52 @@ impl App {
             Action::Previous => Tab::ALL.len() - 1,
             Action::Open if tab == Tab::Candidates => {
                 let taken = self.turn(turn).and_then(|turn| self.candidates(turn).get(selected)).cloned();
-                return taken.map_or_else(Vec::new, |taken| self.take_candidate(&taken.url, &taken.title));
+                return taken.map_or_else(Vec::new, |taken| self.take_candidate(turn, &taken.url, &taken.title));
             }
             _ => return Vec::new(),
         };
         let tab = tab.step(by);
         self.opened = Some(Opened::Inspector { turn, tab, selected, top: 0 });
         if tab == Tab::Gates { self.look_at_gates(turn) } else { Vec::new() }
+    }
+
+    /// Opens the inspector over a turn, its entity selected.
+    pub(super) fn inspect(&mut self, turn: u64, tab: Tab) -> Vec<Effect> {
+        let Some(inspected) = self.turn(turn) else { return Vec::new() };
+        let entity = inspected.entity().map(|entity| entity.url.as_str());
+        let urls = self.candidates(inspected).iter().map(|candidate| Some(candidate.url.as_str()));
+        let selected = urls.into_iter().position(|url| url == entity).unwrap_or(0);
+        self.opened = Some(Opened::Inspector { turn, tab, selected, top: 0 });
+        if tab == Tab::Gates { self.look_at_gates(turn) } else { Vec::new() }
+    }
+
+    /// Goes to the turn before or after, with what is opened over it: a reader to one that has something to be read.
+    pub(super) fn go(&mut self, back: bool) -> Vec<Effect> {
+        let (from, reads) = match self.opened {
+            Some(Opened::Reader { turn, .. }) => (Some(turn), true),
+            Some(Opened::Inspector { turn, .. }) => (Some(turn), false),
+            Some(_) => return Vec::new(),
+            None => (self.looked_at().map(|turn| turn.id), false),
+        };
+        let Some(at) = from.and_then(|id| self.turns.iter().position(|turn| turn.id == id)) else { return Vec::new() };
+        let fits = |turn: &&Turn| !reads || !turn.passages().is_empty();
+        let to = if back { self.turns[..at].iter().rev().find(fits) } else { self.turns[at + 1..].iter().find(fits) };
+        let Some(to) = to else { return Vec::new() };
+        let (id, sourced) = (to.id, !to.passages().is_empty());
+        self.follow();
+        if self.turns.last().is_some_and(|newest| newest.id != id) {
+            self.looked_at = Some(id);
+            self.scroll.to = Some(id);
+        }
+        if !sourced {
+            self.focus = Focus::Question;
+        }
+        match self.opened {
+            Some(Opened::Inspector { tab, .. }) => return self.inspect(id, tab),
+            Some(_) => self.opened = Some(Opened::Reader { turn: id, passage: 0, top: 0 }),
+            None => {}
+        }
+        Vec::new()
     }
 
     /// Has the question of a turn encoded once more, to see what was taken in of it.

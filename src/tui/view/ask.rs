@@ -1,11 +1,11 @@
 //! The session: answers, sources beside them, the question below.
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Layout, Position, Rect};
 use ratatui::text::{Line, Text};
 use ratatui::widgets::Paragraph;
 
-use super::flow::{cut, wrapped};
+use super::flow::{Piece, cut, wrapped};
 use super::{Brush, PANEL_FROM};
 use crate::text::sanitise_line;
 use crate::tui::app::{Engines, Focus};
@@ -29,7 +29,7 @@ impl Brush<'_> {
         let least = if thumbnail { 3 } else { 1 };
         let height = u16::try_from(lines).unwrap_or(u16::MAX).clamp(least, most.max(least));
         let [above, below] = Layout::vertical([Constraint::Min(0), Constraint::Length(height + 2)]).areas(area);
-        let panel = area.width >= PANEL_FROM && (app.looked_at().is_some() || app.focus == Focus::Sources);
+        let panel = area.width >= PANEL_FROM && (app.sourced().is_some() || app.focus == Focus::Sources);
         let narrow = !panel && app.focus == Focus::Sources;
         if panel {
             let side = (area.width * 2 / 5).clamp(36, 60);
@@ -53,7 +53,8 @@ impl Brush<'_> {
         let lines = self.transcript(inside.width.into(), panel);
         let height = usize::from(inside.height);
         let last = lines.len().saturating_sub(height);
-        let top = self.app.scroll.top.map_or(last, |top| top.min(last));
+        let begins = |to| self.painted.seen.turns.iter().find(|(turn, _)| *turn == to).map(|(_, line)| *line);
+        let top = self.app.scroll.to.and_then(begins).or(self.app.scroll.top).map_or(last, |top| top.min(last));
         self.scrolled(frame, inside, &lines, top);
         if self.app.scroll.top.is_some() && lines.len() > self.app.scroll.left_at && inside.height > 0 {
             let badge = " ↓ new below ";
@@ -91,7 +92,7 @@ impl Brush<'_> {
             pieces.push(("\nFor example this picture:\n".to_owned(), theme.dim()));
             pieces.push((format!("{}\n", sanitise_line(&example.display().to_string())), theme.accent()));
         }
-        let blank = (String::new(), theme.text());
+        let blank = Piece::default();
         let lines = wrapped(&pieces, usize::from(area.width).min(72), &blank, &blank);
         let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(area.height);
         let place = Rect { y: area.y + (area.height - height) / 3, height, ..area };
@@ -131,13 +132,19 @@ impl Brush<'_> {
                 return;
             }
         }
-        if app.composer.is_empty() && app.turns.is_empty() {
-            // The cursor over the first letter, as where something is written.
-            if let Some(cell) = frame.buffer_mut().cell_mut((inside.x, inside.y)) {
-                cell.set_style(self.theme.selected());
-            }
-            return;
+        let cursor = if app.composer.is_empty() && app.turns.is_empty() {
+            // Over the first letter of what stands there instead.
+            inside.as_position()
+        } else {
+            frame.render_widget(app.composer.area(), inside);
+            let (at, (first, _)) = (app.composer.area().screen_cursor(), app.composer.area().scroll_offset());
+            let within = |at: usize, many: u16| u16::try_from(at).unwrap_or(many).min(many.saturating_sub(1));
+            let row = at.row.saturating_sub(first.into());
+            Position::new(inside.x + within(at.col, inside.width), inside.y + within(row, inside.height))
+        };
+        // Left to the terminal: it shows its cursor as its user wants, and an input method opens there.
+        if focused {
+            frame.set_cursor_position(cursor);
         }
-        frame.render_widget(app.composer.area(), inside);
     }
 }

@@ -33,6 +33,13 @@ pub fn wrapped(pieces: &[Piece], columns: usize, first: &Piece, rest: &Piece) ->
     lines.done
 }
 
+/// The same for text in one style, all its lines alike.
+#[must_use]
+pub fn paragraph(text: impl Into<String>, style: Style, columns: usize) -> Vec<Line<'static>> {
+    let blank = Piece::default();
+    wrapped(&[(text.into(), style)], columns, &blank, &blank)
+}
+
 /// Whether a line may end here.
 fn breaks(c: char) -> bool {
     c.is_whitespace() && c != '\u{a0}'

@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 
 use super::Brush;
-use super::flow::wrapped;
+use super::flow::{paragraph, wrapped};
 use crate::text::{sanitise_line, width};
 use crate::tui::keymap::Place;
 
@@ -35,8 +35,7 @@ impl Brush<'_> {
         }
         lines.push(Line::default());
         let log = format!("The log is {}.", sanitise_line(&self.app.setup.log.display().to_string()));
-        let blank = (String::new(), theme.text());
-        lines.extend(wrapped(&[(log, theme.dim())], columns, &blank, &blank));
+        lines.extend(paragraph(log, theme.dim(), columns));
         self.scrolled(frame, inside, &lines, top);
     }
 }

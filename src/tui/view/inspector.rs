@@ -3,9 +3,8 @@
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
-use super::flow::{cut, wrapped};
+use super::flow::{cut, paragraph};
 use super::{Brush, time};
 use crate::text::{sanitise, sanitise_line, width};
 use crate::tui::app::Tab;
@@ -65,47 +64,36 @@ impl Brush<'_> {
             None => area,
         };
         let columns = usize::from(list.width);
-        let height = usize::from(list.height);
         let best = candidates.iter().map(|candidate| candidate.score).fold(f32::MIN_POSITIVE, f32::max);
         let bars = if columns >= 60 { BAR.min(columns / 4) } else { 8 };
         let entity = turn.entity().map(|entity| entity.url.as_str());
-        let first = selected.saturating_sub(height.saturating_sub(1));
-        let lines: Vec<Line<'_>> = candidates
-            .iter()
-            .enumerate()
-            .skip(first)
-            .take(height)
-            .map(|(n, candidate)| {
-                let chosen = entity == Some(candidate.url.as_str());
-                let share = (candidate.score / best).clamp(0.0, 1.0);
-                let bar = bar(share, bars);
-                let head = format!("{} {:>2} ", if chosen { "▸" } else { " " }, candidate.rank);
-                let room = columns.saturating_sub(width(&head) + bars + 8);
-                let title = cut(&sanitise_line(&candidate.title), room);
-                let name = match (n == selected, chosen) {
-                    (true, _) => theme.selected(),
-                    (_, true) => theme.heading(),
-                    _ => theme.text(),
-                };
-                Line::from(vec![
-                    Span::styled(head, theme.cite()),
-                    Span::styled(bar, theme.good()),
-                    Span::styled(format!(" {:.3} ", candidate.score), theme.dim()),
-                    Span::styled(title, name),
-                ])
-            })
-            .collect();
-        if lines.is_empty() {
+        self.list(frame, list, candidates.len(), selected, |n| {
+            let candidate = &candidates[n];
+            let chosen = entity == Some(candidate.url.as_str());
+            let share = (candidate.score / best).clamp(0.0, 1.0);
+            let bar = bar(share, bars);
+            let head = format!("{} {:>2} ", if chosen { "▸" } else { " " }, candidate.rank);
+            let room = columns.saturating_sub(width(&head) + bars + 8);
+            let title = cut(&sanitise_line(&candidate.title), room);
+            let name = match (n == selected, chosen) {
+                (true, _) => theme.selected(),
+                (_, true) => theme.heading(),
+                _ => theme.text(),
+            };
+            Line::from(vec![
+                Span::styled(head, theme.cite()),
+                Span::styled(bar, theme.good()),
+                Span::styled(format!(" {:.3} ", candidate.score), theme.dim()),
+                Span::styled(title, name),
+            ])
+        });
+        if candidates.is_empty() {
             frame.render_widget(Line::styled("nothing was searched for", theme.dim()), list);
         }
-        frame.render_widget(Paragraph::new(lines), list);
-        self.painted.seen.lines = candidates.len();
-        self.painted.seen.height = height;
     }
 
     fn prompt(&self, turn: &Turn, columns: usize) -> Vec<Line<'static>> {
         let theme = self.theme;
-        let blank = (String::new(), theme.text());
         let Some(prompt) = &turn.prompt else {
             return vec![Line::styled("the reader was not asked", theme.dim())];
         };
@@ -116,11 +104,11 @@ impl Brush<'_> {
             format!(": system {system}, examples {examples}, passages {passages}, question {question}")
         });
         let head = format!("{} tokens{parts}", prompt.tokens);
-        lines.extend(wrapped(&[(head, theme.dim())], columns, &blank, &blank));
+        lines.extend(paragraph(head, theme.dim(), columns));
         let mut part = |name: &str, text: &str| {
             lines.push(Line::default());
             lines.push(Line::styled(name.to_owned(), theme.heading()));
-            lines.extend(wrapped(&[(sanitise(text).into_owned(), theme.text())], columns, &blank, &blank));
+            lines.extend(paragraph(sanitise(text), theme.text(), columns));
         };
         part("system", &prompt.system);
         for (user, assistant) in &prompt.examples {
@@ -183,7 +171,6 @@ impl Brush<'_> {
     /// What each step of the retriever took in, as bars.
     fn gates(&self, turn: &Turn, columns: usize) -> Vec<Line<'static>> {
         let theme = self.theme;
-        let blank = (String::new(), theme.text());
         let told = match &turn.gates {
             _ if !turn.was_encoded() => "nothing was encoded: the question goes on with the entity".to_owned(),
             Gates::Seen(Ok(gates)) if gates.is_empty() => "this retriever has no gates".to_owned(),
@@ -213,11 +200,11 @@ impl Brush<'_> {
                 lines.push(Line::default());
                 let what = "Mean of each gate: how much a step takes in of the text and of the picture, and how much it keeps of \
                             what came before. Layers of the text and the picture backbone.";
-                lines.extend(wrapped(&[(what.to_owned(), theme.dim())], columns, &blank, &blank));
+                lines.extend(paragraph(what, theme.dim(), columns));
                 return lines;
             }
         };
-        wrapped(&[(told, theme.dim())], columns, &blank, &blank)
+        paragraph(told, theme.dim(), columns)
     }
 }
 

@@ -151,18 +151,20 @@ impl Brush<'_> {
             let style = if notice.bad { theme.bad() } else { theme.accent() };
             Line::styled(cut(&format!(" {}", sanitise_line(&text)), room), style)
         } else {
-            let mut spans = Vec::new();
-            let mut used = 0;
-            for (key, what) in self.app.hints() {
-                let wide = crate::text::width(&key) + crate::text::width(what) + 3;
-                if used + wide > room {
-                    break;
-                }
-                used += wide;
-                spans.push(Span::styled(format!(" {key}"), theme.accent()));
-                spans.push(Span::styled(format!(" {what} "), theme.dim()));
-            }
-            Line::from(spans)
+            let mut hints = self.app.hints();
+            let wide = |(key, what): &(String, &str)| crate::text::width(key) + crate::text::width(what) + 3;
+            // The last one leads on or back, and makes room for itself.
+            let last = hints.pop();
+            let mut used = last.as_ref().map_or(0, wide);
+            hints.retain(|hint| {
+                used += wide(hint);
+                used <= room
+            });
+            hints.extend(last);
+            let spans = hints.into_iter().flat_map(|(key, what)| {
+                [Span::styled(format!(" {key}"), theme.accent()), Span::styled(format!(" {what} "), theme.dim())]
+            });
+            Line::from(spans.collect::<Vec<_>>())
         };
         frame.render_widget(line, area);
     }
@@ -181,14 +183,29 @@ impl Brush<'_> {
         inside
     }
 
+    /// Rows of which one is selected, which stays in sight.
+    fn list(
+        &mut self,
+        frame: &mut Frame<'_>,
+        area: Rect,
+        many: usize,
+        selected: usize,
+        row: impl FnMut(usize) -> Line<'static>,
+    ) {
+        let height = usize::from(area.height);
+        let first = (selected + 1).saturating_sub(height);
+        let shown: Vec<Line<'static>> = (first..many).take(height).map(row).collect();
+        frame.render_widget(Paragraph::new(shown), area);
+        (self.painted.seen.lines, self.painted.seen.height) = (many, height);
+    }
+
     /// Lines from `top` on, and how many there are.
     fn scrolled(&mut self, frame: &mut Frame<'_>, area: Rect, lines: &[Line<'static>], top: usize) {
         let height = usize::from(area.height);
         let top = top.min(lines.len().saturating_sub(height));
         let shown: Vec<Line<'static>> = lines.iter().skip(top).take(height).cloned().collect();
         frame.render_widget(Paragraph::new(shown), area);
-        self.painted.seen.lines = lines.len();
-        self.painted.seen.height = height;
+        (self.painted.seen.lines, self.painted.seen.height) = (lines.len(), height);
     }
 }
 

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::Brush;
-use super::flow::{cut, wrapped};
+use super::flow::{cut, paragraph};
 use crate::text::sanitise_line;
 use crate::tui::app::Picker;
 
@@ -34,38 +34,27 @@ impl Brush<'_> {
             _ => body,
         };
         let columns = usize::from(list.width);
-        let height = usize::from(list.height);
         let shown = picker.shown();
-        let first = picker.selected.saturating_sub(height.saturating_sub(1));
-        let lines: Vec<Line<'_>> = shown
-            .iter()
-            .enumerate()
-            .skip(first)
-            .take(height)
-            .map(|(n, entry)| {
-                let name = sanitise_line(&entry.name);
-                let name = if entry.folder { format!("{name}/") } else { name };
-                let style = match (n == picker.selected, entry.folder) {
-                    (true, _) => theme.selected(),
-                    (_, true) => theme.accent(),
-                    _ => theme.text(),
-                };
-                Line::from(Span::styled(cut(&name, columns), style))
-            })
-            .collect();
-        if lines.is_empty() {
+        self.list(frame, list, shown.len(), picker.selected, |n| {
+            let entry = shown[n];
+            let name = sanitise_line(&entry.name);
+            let name = if entry.folder { format!("{name}/") } else { name };
+            let style = match (n == picker.selected, entry.folder) {
+                (true, _) => theme.selected(),
+                (_, true) => theme.accent(),
+                _ => theme.text(),
+            };
+            Line::from(Span::styled(cut(&name, columns), style))
+        });
+        if shown.is_empty() {
             let told = match (&picker.failed, &picker.entries) {
                 (Some(told), _) => sanitise_line(&told.message),
                 (None, None) => format!("{} reading", self.spinner()),
                 (None, Some(all)) if all.is_empty() => "no pictures here".to_owned(),
                 _ => "nothing is named so".to_owned(),
             };
-            let blank = (String::new(), theme.text());
-            frame.render_widget(Paragraph::new(wrapped(&[(told, theme.dim())], columns, &blank, &blank)), list);
+            frame.render_widget(Paragraph::new(paragraph(told, theme.dim(), columns)), list);
         }
-        frame.render_widget(Paragraph::new(lines), list);
-        self.painted.seen.lines = shown.len();
-        self.painted.seen.height = height;
     }
 
     fn preview(
@@ -84,8 +73,7 @@ impl Brush<'_> {
                 frame.render_widget(Line::styled(size, theme.dim()).centered(), below);
             }
             Err(told) => {
-                let blank = (String::new(), theme.text());
-                let lines = wrapped(&[(sanitise_line(&told.message), theme.bad())], area.width.into(), &blank, &blank);
+                let lines = paragraph(sanitise_line(&told.message), theme.bad(), area.width.into());
                 frame.render_widget(Paragraph::new(lines), area);
             }
         }

@@ -5,7 +5,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 
 use super::Brush;
-use super::flow::wrapped;
+use super::flow::paragraph;
 use crate::text::{sanitise, sanitise_line};
 
 impl Brush<'_> {
@@ -37,8 +37,7 @@ impl Brush<'_> {
             _ => inside,
         };
         let columns = usize::from(text.width);
-        let blank = (String::new(), theme.text());
-        let mut lines = wrapped(&[(sanitise_line(&read.url), theme.accent())], columns, &blank, &blank);
+        let mut lines = paragraph(sanitise_line(&read.url), theme.accent(), columns);
         let mut facts = Vec::new();
         if let Some(score) = read.score {
             facts.push(format!("score {score:.3}"));
@@ -49,9 +48,9 @@ impl Brush<'_> {
         if read.cut {
             facts.push("the reader saw a part of the section".to_owned());
         }
-        lines.extend(wrapped(&[(facts.join(" · "), theme.dim())], columns, &blank, &blank));
+        lines.extend(paragraph(facts.join(" · "), theme.dim(), columns));
         lines.push(Line::default());
-        lines.extend(wrapped(&[(sanitise(&read.text).into_owned(), theme.text())], columns, &blank, &blank));
+        lines.extend(paragraph(sanitise(&read.text), theme.text(), columns));
         self.scrolled(frame, text, &lines, top);
     }
 }

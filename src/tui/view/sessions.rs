@@ -3,7 +3,6 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
 use super::Brush;
 use super::flow::cut;
@@ -22,35 +21,25 @@ impl Brush<'_> {
             frame.render_widget(Line::styled("none is kept yet", theme.dim()), inside);
         }
         let columns = usize::from(inside.width);
-        let height = usize::from(inside.height);
         let now = self.app.setup.epoch_unix_s + self.app.now.as_secs();
-        let first = selected.saturating_sub(height.saturating_sub(1));
-        let lines: Vec<Line<'_>> = list
-            .iter()
-            .enumerate()
-            .skip(first)
-            .take(height)
-            .map(|(n, head)| {
-                let when = format!("{:>10}  ", ago(now.saturating_sub(head.began_unix_s)));
-                let many = format!("  {} asked", head.turns);
-                let room = columns.saturating_sub(width(&when) + width(&many));
-                let title = cut(&sanitise_line(&head.title), room);
-                let here = head.id == self.app.id;
-                let style = match (n == selected, here) {
-                    (true, _) => theme.selected(),
-                    (_, true) => theme.heading(),
-                    _ => theme.text(),
-                };
-                Line::from(vec![
-                    Span::styled(when, theme.dim()),
-                    Span::styled(title, style),
-                    Span::styled(many, theme.dim()),
-                ])
-            })
-            .collect();
-        frame.render_widget(Paragraph::new(lines), inside);
-        self.painted.seen.lines = list.len();
-        self.painted.seen.height = height;
+        let own = &self.app.id;
+        self.list(frame, inside, list.len(), selected, |n| {
+            let head = &list[n];
+            let when = format!("{:>10}  ", ago(now.saturating_sub(head.began_unix_s)));
+            let many = format!("  {} asked", head.turns);
+            let room = columns.saturating_sub(width(&when) + width(&many));
+            let title = cut(&sanitise_line(&head.title), room);
+            let style = match (n == selected, head.id == *own) {
+                (true, _) => theme.selected(),
+                (_, true) => theme.heading(),
+                _ => theme.text(),
+            };
+            Line::from(vec![
+                Span::styled(when, theme.dim()),
+                Span::styled(title, style),
+                Span::styled(many, theme.dim()),
+            ])
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::Brush;
-use super::flow::{cut, wrapped};
+use super::flow::{cut, paragraph};
 use crate::rag::Passage;
 use crate::text::sanitise_line;
 use crate::tui::app::Focus;
@@ -26,7 +26,7 @@ impl Brush<'_> {
         let app = self.app;
         let focused = app.focus == Focus::Sources;
         let inside = self.boxed(frame, area, "sources", focused);
-        let Some(turn) = app.looked_at() else { return };
+        let Some(turn) = app.sourced() else { return };
         let many = u16::try_from(turn.passages().len().max(1)).unwrap_or(u16::MAX);
         let each = (inside.height / many).clamp(EACH.0, EACH.1);
         let fit = usize::from((inside.height / each).max(1));
@@ -38,12 +38,6 @@ impl Brush<'_> {
             let place = Rect { y, height, ..inside };
             self.source(frame, place, turn, passage, focused && n == app.source);
         }
-        if !focused {
-            // The panel belongs to the answers, which are what is scrolled.
-            return;
-        }
-        self.painted.seen.lines = turn.passages().len();
-        self.painted.seen.height = fit;
     }
 
     fn source(&mut self, frame: &mut Frame<'_>, area: Rect, turn: &Turn, passage: &Passage, selected: bool) {
@@ -82,8 +76,7 @@ impl Brush<'_> {
         ];
         // The last line stays empty, between this source and the next.
         let rest = usize::from(text.height.saturating_sub(HEADING + 1));
-        let blank = (String::new(), theme.text());
-        let words = wrapped(&[(sanitise_line(&passage.text), theme.dim())], room, &blank, &blank);
+        let words = paragraph(sanitise_line(&passage.text), theme.dim(), room);
         let many = words.len();
         lines.extend(words.into_iter().take(rest));
         if many > rest

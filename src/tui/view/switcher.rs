@@ -3,7 +3,6 @@
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
 use super::Brush;
 use super::flow::cut;
@@ -44,15 +43,12 @@ impl Brush<'_> {
         lines.push(Line::styled("Readers", theme.heading()));
         let own = |reader: &Named| about.is_some_and(|about| about.reader.as_ref() == Some(&reader.name));
         lines.extend(choices.readers.iter().enumerate().map(|(n, reader)| line(bases + n, reader, own(reader))));
-        // What is selected stays in sight, below its heading.
+        // Below its heading.
         let at = 1 + selected + if selected >= bases { 2 } else { 0 };
-        let first = (at + 1).saturating_sub(list.height.into());
-        frame.render_widget(Paragraph::new(lines.into_iter().skip(first).collect::<Vec<_>>()), list);
+        self.list(frame, list, lines.len(), at, |n| lines[n].clone());
         if let Some(memory) = choices.memory {
             let text = format!("this program holds {:.2} GB of memory", memory as f64 / 1e9);
             frame.render_widget(Line::styled(cut(&text, columns), theme.dim()), below);
         }
-        self.painted.seen.lines = bases + choices.readers.len();
-        self.painted.seen.height = list.height.into();
     }
 }

@@ -16,6 +16,7 @@ pub struct Memo {
     columns: usize,
     panel: bool,
     picture: bool,
+    gone_to: bool,
     lines: Vec<Line<'static>>,
 }
 
@@ -34,17 +35,20 @@ impl Brush<'_> {
             if !all.is_empty() {
                 all.push(Line::default());
             }
+            self.painted.seen.turns.push((turn.id, all.len()));
             if turn.end.is_none() {
                 all.extend(self.turn(turn, columns, panel, new));
                 continue;
             }
-            let kept = self.kept.turns.get(&turn.id);
-            match kept.filter(|kept| (kept.columns, kept.panel, kept.picture) == (columns, panel, new)) {
-                Some(kept) => all.extend(kept.lines.iter().cloned()),
+            let gone_to = app.looked_at == Some(turn.id);
+            let fits =
+                |memo: &&Memo| (memo.columns, memo.panel, memo.picture, memo.gone_to) == (columns, panel, new, gone_to);
+            match self.kept.turns.get(&turn.id).filter(fits) {
+                Some(memo) => all.extend(memo.lines.iter().cloned()),
                 None => {
                     let lines = self.turn(turn, columns, panel, new);
                     all.extend(lines.iter().cloned());
-                    self.kept.turns.insert(turn.id, Memo { columns, panel, picture: new, lines });
+                    self.kept.turns.insert(turn.id, Memo { columns, panel, picture: new, gone_to, lines });
                 }
             }
         }
@@ -55,7 +59,8 @@ impl Brush<'_> {
     fn turn(&self, turn: &Turn, columns: usize, panel: bool, picture: bool) -> Vec<Line<'static>> {
         let theme = self.theme;
         let mut lines = Vec::new();
-        let mark = ("› ".to_owned(), theme.accent());
+        let gone_to = self.app.looked_at == Some(turn.id);
+        let mark = if gone_to { ("▸ ".to_owned(), theme.cite()) } else { ("› ".to_owned(), theme.accent()) };
         let blank = ("  ".to_owned(), theme.text());
         let question = crate::text::sanitise(&turn.question).into_owned();
         lines.extend(wrapped(&[(question, theme.heading())], columns, &mark, &blank));
