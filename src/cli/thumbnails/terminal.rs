@@ -131,11 +131,11 @@ impl Surroundings {
 pub fn ask() -> anyhow::Result<Option<Picker>> {
     // The program does not end before the terminal is as it was.
     let guard = interrupt::guard();
-    let answers = {
+    let answer = {
         let _modes = modes::Modes::now();
-        modes::answers(PATIENCE)
+        modes::answer(PATIENCE)
     };
-    let picker = if answers { query() } else { None };
+    let picker = answer.and_then(|answer| query(&answer));
     // A terminal that does not know a question may have printed it.
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(b"\r\x1b[K").and_then(|()| out.flush());
@@ -145,10 +145,14 @@ pub fn ask() -> anyhow::Result<Option<Picker>> {
     Ok(picker.filter(shows_pixels))
 }
 
-fn query() -> Option<Picker> {
+/// Asks on, a terminal that said this of itself.
+fn query(told: &[u8]) -> Option<Picker> {
     let _modes = modes::Modes::now();
     let (sender, answer) = mpsc::channel();
-    let options = QueryStdioOptions { timeout: PATIENCE, ..QueryStdioOptions::default() };
+    let mut options = QueryStdioOptions { timeout: PATIENCE, ..QueryStdioOptions::default() };
+    if lacks_placeholders(told) {
+        options.blacklist_protocols.push(ProtocolType::Kitty);
+    }
     let asking = std::thread::Builder::new().name("terminal".into()).spawn(move || {
         // Nobody waits any more for one that comes too late.
         let _ = sender.send(Picker::from_query_stdio_with_options(options));
@@ -156,6 +160,19 @@ fn query() -> Option<Picker> {
     // Its own time starts again with each key that is pressed, and without an answer it goes on reading: so in a thread,
     // and no longer than this.
     asking.ok().and_then(|_| answer.recv_timeout(PATIENCE * 2).ok()?.ok())
+}
+
+/// Whether a terminal that told its name and version (XTVERSION: `ESC P > | NAME ESC \\`) answers for kitty's protocol but
+/// would show boxes: pictures stand for characters of their own there, which kitty has since 0.28.0, and others that show
+/// pictures by that protocol have not at all.
+fn lacks_placeholders(answer: &[u8]) -> bool {
+    let answer = String::from_utf8_lossy(answer);
+    let Some((_, name)) = answer.split_once("\x1bP>|") else { return false };
+    let old = |version: &str| {
+        let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().ok());
+        matches!((numbers.next().flatten(), numbers.next().flatten()), (Some(0), Some(0..28)))
+    };
+    name.strip_prefix("kitty(").is_some_and(old) || name.starts_with("Konsole") || name.starts_with("WezTerm")
 }
 
 fn shows_pixels(picker: &Picker) -> bool {
@@ -178,18 +195,17 @@ mod modes {
         tcgetpgrp(stdin()).is_ok_and(|group| group == getpgrp())
     }
 
-    /// Whether the terminal answers a question that every one knows, for its attributes. Who reads on for an answer that
-    /// does not come would take what is typed later, and change the modes again.
-    pub fn answers(patience: Duration) -> bool {
-        let Ok(mut modes) = tcgetattr(stdin()) else { return false };
+    /// What the terminal answers to a question for its name, and to one that every terminal knows, for its attributes; `None`
+    /// where the latter is not answered. Who reads on for an answer that does not come would take what is typed later, and
+    /// change the modes again.
+    pub fn answer(patience: Duration) -> Option<Vec<u8>> {
+        let mut modes = tcgetattr(stdin()).ok()?;
         modes.make_raw();
         // A read ends after a tenth of a second without a byte.
         modes.special_codes[SpecialCodeIndex::VMIN] = 0;
         modes.special_codes[SpecialCodeIndex::VTIME] = 1;
-        if tcsetattr(stdin(), OptionalActions::Now, &modes).is_err() {
-            return false;
-        }
-        let asked = stdout().write_all(b"\x1b[c").and_then(|()| stdout().flush());
+        tcsetattr(stdin(), OptionalActions::Now, &modes).ok()?;
+        let asked = stdout().write_all(b"\x1b[>q\x1b[c").and_then(|()| stdout().flush());
         let (begin, mut answer) = (Instant::now(), Vec::new());
         let answered = |answer: &[u8]| {
             let begins = answer.windows(2).position(|two| two == b"\x1b[");
@@ -202,7 +218,7 @@ mod modes {
                 Err(_) => break,
             }
         }
-        answered(&answer)
+        answered(&answer).then_some(answer)
     }
 
     /// Modes to go back to. A query that gets no answer leaves the terminal without echo.
@@ -234,8 +250,8 @@ mod modes {
     }
 
     /// Taken for granted.
-    pub fn answers(_: std::time::Duration) -> bool {
-        true
+    pub fn answer(_: std::time::Duration) -> Option<Vec<u8>> {
+        Some(Vec::new())
     }
 
     /// Nothing to go back to.
@@ -278,6 +294,20 @@ mod tests {
         assert_eq!(few.plan(Always), Plan::Ask { otherwise: Some(Depth::True) });
         let fed = Surroundings { input: false, ..usual() };
         assert_eq!(fed.plan(Auto), Plan::HalfBlocks(Depth::Indexed), "nothing can be read from it");
+    }
+
+    #[test]
+    fn what_would_show_boxes_is_known_by_its_name() {
+        let answers = |name: &str| lacks_placeholders(format!("\x1bP>|{name}\x1b\\\x1b[?62;c").as_bytes());
+        for name in ["kitty(0.26.5)", "kitty(0.9.1)", "Konsole 23.08.1", "WezTerm 20240203-110809-5046fc22"] {
+            assert!(answers(name), "{name}");
+        }
+        for name in
+            ["kitty(0.28.0)", "kitty(0.41.1)", "kitty(1.0.0)", "ghostty 1.1.3", "XTerm(379)", "foot(1.16.2)", ""]
+        {
+            assert!(!answers(name), "{name}");
+        }
+        assert!(!lacks_placeholders(b"\x1b[?62;4c"), "one that does not tell");
     }
 
     #[test]
