@@ -377,7 +377,9 @@ fn the_cursor_is_where_the_next_letter_will_be() {
     let at = |text: &str, keys: &[&str]| {
         let mut person = Person::ready();
         person.pastes(text).looks(40, 12);
-        keys.iter().for_each(|key| drop(person.presses(key)));
+        for key in keys {
+            person.presses(key);
+        }
         let (_, cursor) = person.looks_at_cursor(40, 12);
         cursor.map(|at| (at.x, at.y))
     };
