@@ -193,10 +193,11 @@ fn edge_config(config: &StoreConfig) -> EdgeConfig {
     if config.vectors > 1 {
         params = params.multivector_config(MultiVectorConfig { comparator: MultiVectorComparator::MaxSim });
     }
+    // Read ahead, but left to the system's cache: pinned, those of every graph would stay in memory while others are made.
     let quantization = match config.quantization {
         Quantization::None => None,
-        Quantization::Int8 => Some(serde_json::json!({"scalar": {"type": "int8", "memory": "pinned"}})),
-        Quantization::Binary => Some(serde_json::json!({"binary": {"memory": "pinned"}})),
+        Quantization::Int8 => Some(serde_json::json!({"scalar": {"type": "int8", "memory": "cached"}})),
+        Quantization::Binary => Some(serde_json::json!({"binary": {"memory": "cached"}})),
     };
     // Some of its fields are deprecated, and cannot be left out of a literal.
     if let Some(quantization) = quantization.and_then(|json| serde_json::from_value(json).ok()) {
