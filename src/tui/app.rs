@@ -280,6 +280,8 @@ pub struct App {
     pub notice: Option<Notice>,
     /// Until when a second press of the key that quits does.
     pub quitting: Option<Duration>,
+    /// How many turns and what draft a session had that was gone on with.
+    pub came: Option<(usize, String)>,
     /// The session's name.
     pub id: String,
     /// When it began, seconds since 1970.
@@ -314,6 +316,7 @@ impl App {
             seen: Seen::default(),
             notice: None,
             quitting: None,
+            came: None,
             id: session_id(setup.epoch_unix_s, setup.process, 0),
             began_unix_s: setup.epoch_unix_s,
             next_turn: 1,
@@ -340,12 +343,6 @@ impl App {
     pub fn hints(&self) -> Vec<(String, &'static str)> {
         let place = self.place();
         let actions: &[Action] = match place {
-            Place::Asking if self.running.is_some() => {
-                &[Action::Stop, Action::PageUp, Action::Focus, Action::Quit, Action::Help]
-            }
-            Place::Asking if self.turns.is_empty() => {
-                &[Action::Send, Action::PickPicture, Action::Sessions, Action::Quit, Action::Help]
-            }
             Place::Asking if self.looked_at.is_some() => &[
                 Action::Older,
                 Action::Newer,
@@ -355,6 +352,12 @@ impl App {
                 Action::CopyWithSources,
                 Action::Help,
             ],
+            Place::Asking if self.running.is_some() => {
+                &[Action::Stop, Action::PageUp, Action::Focus, Action::Quit, Action::Help]
+            }
+            Place::Asking if self.turns.is_empty() => {
+                &[Action::Send, Action::PickPicture, Action::Sessions, Action::Quit, Action::Help]
+            }
             Place::Asking => &[
                 Action::Send,
                 Action::Focus,

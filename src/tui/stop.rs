@@ -67,7 +67,7 @@ mod unix {
     }
 
     /// Tells `asked` whenever another process asks this one to stop, from then on, until it says that this is not wanted
-    /// any more.
+    /// any more. The signal alone stops nothing again after that.
     pub async fn on_signal(mut asked: impl FnMut() -> bool) {
         let Ok(mut signals) = signal(SignalKind::from_raw(Signal::TSTP.as_raw())) else { return };
         while signals.recv().await.is_some() && asked() {}

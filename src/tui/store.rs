@@ -164,10 +164,13 @@ impl Files {
             Err(e) => return Err(told(e)),
         };
         let is_own = |hash| self.own.get(&from).is_some_and(|own| own.contains(&hash));
-        if !there.is_none_or(is_own) {
+        let mut text = saved.export(Form::Json).map_err(told)?;
+        if there != Some(blake3::hash(text.as_bytes())) && !there.is_none_or(is_own) {
             saved.id = beside(folder, &from)?;
+            // A name that was one's own once, and whose file is gone.
+            self.parted.remove(&saved.id);
+            text = saved.export(Form::Json).map_err(told)?;
         }
-        let text = saved.export(Form::Json).map_err(told)?;
         let hash = blake3::hash(text.as_bytes());
         // What could not be made durable may stand there nevertheless.
         self.own.entry(saved.id.clone()).or_default().push(hash);
@@ -367,21 +370,36 @@ mod tests {
         assert_eq!(list(dir.path()).unwrap().len(), 2);
     }
 
+    #[cfg(unix)]
     #[test]
-    fn what_cannot_be_read_is_not_written_over_and_what_failed_is_not_foreign() {
+    fn what_cannot_be_read_is_not_written_over() {
         let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("100-0.json");
+        // It leads to itself; to write would put a file in its place.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        Files::default().keep(dir.path(), *saved("100-0")).unwrap_err();
+        assert!(path.is_symlink());
+    }
+
+    #[test]
+    fn equal_files_are_nobodys_and_a_name_that_is_free_again_is_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |id: &str, draft: &str| Saved { draft: draft.into(), ..*saved(id) };
+        let foreign = |id: &str, draft: &str| Files::default().keep(dir.path(), with(id, draft));
         let mut files = Files::default();
-        let kept =
-            |files: &mut Files, draft: &str| files.keep(dir.path(), Saved { draft: draft.into(), ..*saved("100-0") });
-        fs_err::create_dir(dir.path().join("100-0.json")).unwrap();
-        kept(&mut files, "one").unwrap_err();
-        fs_err::remove_dir(dir.path().join("100-0.json")).unwrap();
-        assert_eq!(kept(&mut files, "two").unwrap(), None);
-        // It was written, but not made durable: what was told as failed stands there.
-        let text = Saved { draft: "three".into(), ..*saved("100-0") }.export(Form::Json).unwrap();
-        files.own.get_mut("100-0").unwrap().push(blake3::hash(text.as_bytes()));
-        fs_err::write(dir.path().join("100-0.json"), text).unwrap();
-        assert_eq!(kept(&mut files, "four").unwrap(), None);
+        foreign("100-0", "same").unwrap();
+        assert_eq!(files.keep(dir.path(), with("100-0", "same")).unwrap(), None, "there is nothing to part from");
+        // It parts twice, and the first of its names becomes free.
+        fs_err::write(dir.path().join("100-0.json"), "other").unwrap();
+        let (_, first) = files.keep(dir.path(), with("100-0", "a")).unwrap().unwrap();
+        fs_err::write(dir.path().join(format!("{first}.json")), "other").unwrap();
+        let (_, second) = files.keep(dir.path(), with(&first, "b")).unwrap().unwrap();
+        files.forget(dir.path(), &first).unwrap();
+        fs_err::write(dir.path().join(format!("{second}.json")), "other").unwrap();
+        let (from, third) = files.keep(dir.path(), with("100-0", "c")).unwrap().unwrap();
+        assert_eq!((&from, &third), (&second, &first));
+        assert_eq!(files.keep(dir.path(), with(&third, "d")).unwrap(), None);
+        assert_eq!(read(dir.path(), &third).unwrap().0.draft, "d");
     }
 
     #[test]
@@ -391,7 +409,11 @@ mod tests {
             for window in 0..2 {
                 let folder = dir.path();
                 scope.spawn(move || {
-                    done(folder, (0..20).map(|n| Order::Remember(format!("{window} asks {n}"))).collect())
+                    for n in 0..20 {
+                        done(folder, vec![Order::Remember(format!("{window} asks {n}"))]);
+                        // Who looks only now and then whether it may has its turn too.
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
                 });
             }
         });

@@ -151,7 +151,8 @@ fn signal(pid: u32, name: &str) {
 fn sessions(data: &Path) -> Vec<serde_json::Value> {
     let Ok(folder) = fs_err::read_dir(data.join("sessions")) else { return Vec::new() };
     let names = folder.map(|entry| entry.unwrap().path());
-    let files = names.filter(|path| path.extension().is_some() && path.file_name().unwrap() != "asked.json");
+    let is_session = |name: &str| name.ends_with(".json") && name != "asked.json" && !name.starts_with('.');
+    let files = names.filter(|path| is_session(path.file_name().unwrap().to_str().unwrap()));
     files.map(|path| serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()).collect()
 }
 
@@ -285,7 +286,9 @@ fn what_no_shell_would_continue_does_not_stop() {
     terminal.wait_for("Paste or drop");
     terminal.press("\x1a");
     terminal.wait_for("no shell");
+    terminal.wait_until("the hints", |screen| !screen.contents().contains("no shell"));
     terminal.signal("-TSTP");
+    terminal.wait_for("no shell");
     terminal.press("a question");
     terminal.wait_for("a question");
     terminal.press("\x03\x03");

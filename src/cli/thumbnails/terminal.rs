@@ -149,10 +149,8 @@ pub fn ask() -> anyhow::Result<Option<Picker>> {
 fn query(told: &[u8]) -> Option<Picker> {
     let _modes = modes::Modes::now();
     let (sender, answer) = mpsc::channel();
-    let mut options = QueryStdioOptions { timeout: PATIENCE, ..QueryStdioOptions::default() };
-    if lacks_placeholders(told) {
-        options.blacklist_protocols.push(ProtocolType::Kitty);
-    }
+    let blacklist_protocols = unbelieved(told);
+    let options = QueryStdioOptions { timeout: PATIENCE, blacklist_protocols, ..QueryStdioOptions::default() };
     let asking = std::thread::Builder::new().name("terminal".into()).spawn(move || {
         // Nobody waits any more for one that comes too late.
         let _ = sender.send(Picker::from_query_stdio_with_options(options));
@@ -162,17 +160,23 @@ fn query(told: &[u8]) -> Option<Picker> {
     asking.ok().and_then(|_| answer.recv_timeout(PATIENCE * 2).ok()?.ok())
 }
 
-/// Whether a terminal that told its name and version (XTVERSION: `ESC P > | NAME ESC \\`) answers for kitty's protocol but
-/// would show boxes: pictures stand for characters of their own there, which kitty has since 0.28.0, and others that show
-/// pictures by that protocol have not at all.
-fn lacks_placeholders(answer: &[u8]) -> bool {
-    let answer = String::from_utf8_lossy(answer);
-    let Some((_, name)) = answer.split_once("\x1bP>|") else { return false };
+/// Protocols that a terminal of this name and version (XTVERSION: `ESC P > | NAME ESC \\`) answers for and does not show:
+/// by kitty's, pictures stand for characters of their own, which kitty has since 0.28.0, and others have not at all; these
+/// are no better at sixel.
+fn unbelieved(told: &[u8]) -> Vec<ProtocolType> {
+    let told = String::from_utf8_lossy(told);
+    let Some((_, name)) = told.split_once("\x1bP>|") else { return Vec::new() };
     let old = |version: &str| {
         let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().ok());
         matches!((numbers.next().flatten(), numbers.next().flatten()), (Some(0), Some(0..28)))
     };
-    name.strip_prefix("kitty(").is_some_and(old) || name.starts_with("Konsole") || name.starts_with("WezTerm")
+    if name.strip_prefix("kitty(").is_some_and(old) {
+        vec![ProtocolType::Kitty]
+    } else if name.starts_with("Konsole") || name.starts_with("WezTerm") {
+        vec![ProtocolType::Kitty, ProtocolType::Sixel]
+    } else {
+        Vec::new()
+    }
 }
 
 fn shows_pixels(picker: &Picker) -> bool {
@@ -298,16 +302,19 @@ mod tests {
 
     #[test]
     fn what_would_show_boxes_is_known_by_its_name() {
-        let answers = |name: &str| lacks_placeholders(format!("\x1bP>|{name}\x1b\\\x1b[?62;c").as_bytes());
-        for name in ["kitty(0.26.5)", "kitty(0.9.1)", "Konsole 23.08.1", "WezTerm 20240203-110809-5046fc22"] {
-            assert!(answers(name), "{name}");
+        let told = |name: &str| unbelieved(format!("\x1bP>|{name}\x1b\\\x1b[?62;c").as_bytes());
+        for name in ["kitty(0.26.5)", "kitty(0.9.1)"] {
+            assert_eq!(told(name), [ProtocolType::Kitty], "{name}");
+        }
+        for name in ["Konsole 23.08.1", "WezTerm 20240203-110809-5046fc22"] {
+            assert_eq!(told(name), [ProtocolType::Kitty, ProtocolType::Sixel], "{name}");
         }
         for name in
             ["kitty(0.28.0)", "kitty(0.41.1)", "kitty(1.0.0)", "ghostty 1.1.3", "XTerm(379)", "foot(1.16.2)", ""]
         {
-            assert!(!answers(name), "{name}");
+            assert!(told(name).is_empty(), "{name}");
         }
-        assert!(!lacks_placeholders(b"\x1b[?62;4c"), "one that does not tell");
+        assert!(unbelieved(b"\x1b[?62;4c").is_empty(), "one that does not tell");
     }
 
     #[test]

@@ -124,6 +124,15 @@ fn esc_leads_to_the_newest_before_it_stops_it_and_so_does_scrolling() {
     assert!(person.app.running.is_some() && person.app.looked_at.is_none());
     person.presses("esc");
     assert!(person.app.running.is_none());
+    // Upwards it stays, also where everything is on the screen.
+    for rows in [14, 60] {
+        person.presses("alt+up").looks(80, rows);
+        for key in ["pageup", "ctrl+home"] {
+            person.presses(key).looks(80, rows);
+            assert!(person.app.looked_at.is_some(), "{key}");
+        }
+        person.sees(Event::Wheel(-1)).presses("esc");
+    }
     for key in ["pagedown", "ctrl+end"] {
         person.presses("alt+up");
         assert!(person.app.looked_at.is_some());
@@ -144,6 +153,28 @@ fn a_candidate_of_an_earlier_answer_is_asked_its_question() {
     person.is_answered().shows("/flags/mw.png").presses("alt+up").presses("ctrl+t").presses("enter");
     assert_eq!(person.app.turns.len(), 3, "of another picture");
     assert!(person.app.notice.as_ref().unwrap().told.message.contains("another picture"));
+}
+
+#[test]
+fn a_session_that_was_only_looked_at_is_left_as_it_is() {
+    let mut person = Person::ready();
+    person.shows("/flags/ke.png").asks("Capital?").is_answered();
+    let saved = person.app.saved();
+    let kept = |person: &mut Person| {
+        person.effects().into_iter().any(|effect| matches!(effect, Effect::Keep(kept) if kept.id == saved.id))
+    };
+    person.presses("ctrl+l");
+    assert!(kept(&mut person));
+    person.sees(Event::Resumed(Ok(Box::new(saved.clone())))).presses("ctrl+l");
+    assert!(!kept(&mut person));
+    person.sees(Event::Resumed(Ok(Box::new(saved.clone())))).types("And").sees(Event::Terminated);
+    assert!(kept(&mut person), "a draft is kept");
+    person
+        .sees(Event::Resumed(Ok(Box::new(saved.clone()))))
+        .sees(Event::Picture { path: "/flags/ke.png".into(), result: Ok(picture()) });
+    person.effects();
+    person.asks("Currency?");
+    assert!(kept(&mut person));
 }
 
 #[test]

@@ -128,6 +128,8 @@ impl App {
             return self.look_at(path, Some(text));
         }
         if self.running.is_some() {
+            // The next key that stops should not only lead back to it.
+            self.follow();
             let stop = self.setup.keys.hint(self.place(), Action::Stop).map_or_else(String::new, |(key, _)| key);
             return self.tell(format!("an answer is being written; {stop} stops it"));
         }
@@ -270,7 +272,7 @@ impl App {
     fn new_session(&mut self) -> Vec<Effect> {
         let mut effects = self.stop();
         if !self.turns.is_empty() {
-            effects.push(self.keep());
+            effects.extend(self.leave());
         }
         self.begin();
         self.tell("a new session");
@@ -282,6 +284,7 @@ impl App {
         self.turns.clear();
         self.focus = Focus::Question;
         self.follow();
+        self.came = None;
         self.id = session_id(self.setup.epoch_unix_s, self.setup.process, self.next_session);
         self.began_unix_s = self.setup.epoch_unix_s + self.now.as_secs();
         self.next_session += 1;
@@ -292,12 +295,13 @@ impl App {
     pub(super) fn resume(&mut self, saved: Saved) -> Vec<Effect> {
         let mut effects = self.stop();
         if !self.turns.is_empty() {
-            effects.push(self.keep());
+            effects.extend(self.leave());
         }
         self.begin();
         self.opened = None;
         self.chip = None;
         self.composer.set(&saved.draft);
+        self.came = Some((saved.turns.len(), self.composer.text()));
         self.turns = saved.turns;
         for turn in &mut self.turns {
             turn.id = self.next_turn;

@@ -94,7 +94,7 @@ impl App {
                 }
                 Vec::new()
             }
-            Event::Terminated => vec![self.keep(), Effect::Quit],
+            Event::Terminated => self.leave().into_iter().chain([Effect::Quit]).collect(),
         }
     }
 
@@ -147,7 +147,7 @@ impl App {
 
     fn quit(&mut self) -> Vec<Effect> {
         if self.quitting.is_some() {
-            return vec![Effect::Stop, self.keep(), Effect::Quit];
+            return [Effect::Stop].into_iter().chain(self.leave()).chain([Effect::Quit]).collect();
         }
         self.quitting = Some(self.now + TWICE);
         if self.running.is_some() { self.stop() } else { Vec::new() }
@@ -156,6 +156,15 @@ impl App {
     /// The session is to be kept, as it is.
     fn keep(&self) -> Effect {
         Effect::Keep(Box::new(self.saved()))
+    }
+
+    /// The same before the session is left: one that was only looked at stays as another window may have it by now.
+    fn leave(&self) -> Option<Effect> {
+        let as_it_came = self
+            .came
+            .as_ref()
+            .is_some_and(|(turns, draft)| *turns == self.turns.len() && *draft == self.composer.text());
+        (!as_it_came).then(|| self.keep())
     }
 
     /// Tells something.
@@ -186,14 +195,16 @@ impl App {
             None if self.seen.turns.is_empty() => {}
             None => {
                 let last = self.seen.lines.saturating_sub(self.seen.height);
-                let next = moved(self.scroll.top.unwrap_or(last), by, last);
-                if next >= last {
-                    return self.follow();
-                }
+                let next = moved(self.scroll.top.map_or(last, |top| top.min(last)), by, last);
                 if self.scroll.top.is_none() {
                     self.scroll.left_at = self.seen.lines;
                 }
-                self.scroll.top = Some(next);
+                match next < last {
+                    true => self.scroll.top = Some(next),
+                    false if by > 0 => self.follow(),
+                    // There is nothing above: what was gone back to stays.
+                    false => {}
+                }
             }
         }
     }
