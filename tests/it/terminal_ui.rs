@@ -136,10 +136,23 @@ impl Terminal {
     /// What the shell runs.
     #[cfg(target_os = "linux")]
     fn job(&self) -> u32 {
-        let shell = self.child.process_id().unwrap();
-        let children = fs_err::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
-        children.split_whitespace().next().unwrap().parse().unwrap()
+        child(self.child.process_id().unwrap())
     }
+
+    /// Waits until the shell has the terminal, for so many times now, and has it go on with what it ran.
+    #[cfg(target_os = "linux")]
+    fn is_stopped_and_continued(&mut self, times: usize) {
+        self.wait_until("the shell's own screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
+        self.wait_until("the shell", |screen| screen.contents().matches("topped").count() == times);
+        self.press("fg\r");
+    }
+}
+
+/// The first process that another one started.
+#[cfg(target_os = "linux")]
+fn child(pid: u32) -> u32 {
+    let children = fs_err::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 #[cfg(unix)]
@@ -220,9 +233,7 @@ fn the_shell_has_the_terminal_while_it_is_stopped() {
         } else {
             terminal.press("\x1a");
         }
-        terminal.wait_until("the shell's own screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
-        terminal.wait_until("the shell", |screen| screen.contents().matches("topped").count() == n + 1);
-        terminal.press("fg\r");
+        terminal.is_stopped_and_continued(n + 1);
         terminal.wait_until("its own screen", vt100::Screen::alternate_screen);
         terminal.wait_for("Paste or drop");
     }
@@ -258,15 +269,11 @@ fn a_build_on_the_whole_screen_is_stopped_gone_on_with_and_ended() {
     for (n, signalled) in [false, true].into_iter().enumerate() {
         terminal.wait_until("the build", |screen| screen.alternate_screen() && screen.contents().contains("embedding"));
         if signalled {
-            let script = terminal.job();
-            let children = fs_err::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
-            signal(children.trim().parse().unwrap(), "-TSTP");
+            signal(child(terminal.job()), "-TSTP");
         } else {
             terminal.press("\x1a");
         }
-        terminal.wait_until("the shell's own screen", |screen| !screen.alternate_screen() && !screen.hide_cursor());
-        terminal.wait_until("the shell", |screen| screen.contents().matches("topped").count() == n + 1);
-        terminal.press("fg\r");
+        terminal.is_stopped_and_continued(n + 1);
     }
     terminal.wait_until("the build", vt100::Screen::alternate_screen);
     terminal.press("\x03");
